@@ -1,0 +1,1 @@
+"""The broker KIS: credentials, REST, WebSocket, pacing."""

@@ -1,0 +1,1 @@
+"""What is true: layouts, snapshots, records, trading days. No I/O."""

@@ -1,0 +1,1 @@
+"""Snapshot to record: validation, guard, enrichment. Pure."""

@@ -1,0 +1,1 @@
+"""Across the queue, acknowledged: lanes, outbox, inbox."""

@@ -1,0 +1,1 @@
+"""On disk: names, segments, verification, retention."""

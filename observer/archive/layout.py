@@ -1,0 +1,133 @@
+"""The names of the archive: which record belongs to which file.
+
+    observer.jsonl                                   flight recorder
+    swing/20261123/09_00.jsonl                       one file an hour
+    scalp/20261123/09_31_00.jsonl                    one file a roll interval, named by its start
+    scalp/20261123/09_31_00.2.jsonl                  what belongs to an interval whose file must not be opened again
+    scalp/20261123/09_31_00.backfill-<hole>.jsonl    one file a filled hole
+    system/20261123.jsonl                            events
+    system/observer-20261123.jsonl                   a past day's flight recorder
+
+Days and times are KST, by receive time. Paths here are relative to the asset directory, with `/`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from observer.clock import KST
+
+FLIGHT = "observer.jsonl"
+MARKER = ".archive"
+LOCK = ".lock"
+DATA_TRACKS = ("swing", "scalp")
+TRACK_DIRS = ("swing", "scalp", "system")
+
+_SEGMENT = re.compile(
+    r"(?P<track>swing|scalp)/(?P<day>\d{8})/(?P<time>\d\d_\d\d(?:_\d\d)?)"
+    r"(?:\.(?P<number>\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl"
+)
+_SYSTEM = re.compile(r"system/(?P<day>\d{8})(?:\.(?P<number>\d+))?\.jsonl")
+_DAY = re.compile(r"\d{8}", re.ASCII)
+_FLIGHT = re.compile(r"system/observer-(?P<day>\d{8})\.jsonl")
+
+
+class SegmentName(NamedTuple):
+    """What a segment's relative path says.
+
+    Attributes:
+        track: ``swing``, ``scalp`` or ``system``.
+        day: KST date ``YYYYMMDD``.
+        start_s: start of the interval, epoch seconds.
+        number: 1 for the first file of the interval, 2, 3 … for those beside it.
+        hole: id of the filled hole, or empty.
+    """
+
+    track: str
+    day: str
+    start_s: int
+    number: int
+    hole: str = ""
+
+
+def segment_path(track: str, start_s: int, number: int = 1) -> str:
+    """The relative path of the ``number``-th file of the interval that starts at ``start_s`` (epoch seconds)."""
+    start = datetime.fromtimestamp(start_s, KST)
+    day = start.strftime("%Y%m%d")
+    suffix = "" if number == 1 else f".{number}"
+    if track == "system":
+        return f"system/{day}{suffix}.jsonl"
+    name = start.strftime("%H_%M" if track == "swing" else "%H_%M_%S")
+    return f"{track}/{day}/{name}{suffix}.jsonl"
+
+
+def parse_segment(path: str) -> SegmentName | None:
+    """What ``path`` (relative) is the name of; None when it is no segment's name."""
+    if match := _SEGMENT.fullmatch(path):
+        form = "%Y%m%d%H_%M" if len(match["time"]) == 5 else "%Y%m%d%H_%M_%S"
+        start = _parse_time(match["day"] + match["time"], form)
+        return None if start is None else SegmentName(match["track"], match["day"], start, int(match["number"] or 1), match["hole"] or "")
+    if match := _SYSTEM.fullmatch(path):
+        start = _parse_time(match["day"], "%Y%m%d")
+        return None if start is None else SegmentName("system", match["day"], start, int(match["number"] or 1))
+    return None
+
+
+def flight_path(day: str) -> str:
+    """Where the flight recorder of a past ``day`` (``YYYYMMDD``) lies."""
+    return f"system/observer-{day}.jsonl"
+
+
+def parse_flight(path: str) -> str | None:
+    """The day of a past flight recorder's relative path, or None."""
+    match = _FLIGHT.fullmatch(path)
+    return match["day"] if match else None
+
+
+def day_before(day: str, count: int = 1) -> str:
+    """The date ``count`` days before ``day``, both ``YYYYMMDD``."""
+    return (datetime.strptime(day, "%Y%m%d") - timedelta(days=count)).strftime("%Y%m%d")
+
+
+def day_after(day: str) -> str:
+    """The date after ``day``, both ``YYYYMMDD``."""
+    return day_before(day, -1)
+
+
+def list_files(root: Path, days: Iterable[str] | None = None) -> Iterator[str]:
+    """Relative paths of every ``*.jsonl`` of the archive at ``root`` except the running flight recorder, oldest day first.
+
+    Args:
+        root: the asset directory.
+        days: only files of these days (``YYYYMMDD``); None for all.
+    """
+    wanted = None if days is None else set(days)
+    found: list[tuple[str, str]] = []
+    for track in TRACK_DIRS:
+        every, of_day = ("*.jsonl", "*{}*.jsonl") if track == "system" else ("*/*.jsonl", "{}/*.jsonl")
+        for pattern in [every] if wanted is None else [of_day.format(day) for day in sorted(wanted)]:
+            for path in (root / track).glob(pattern):
+                relative = f"{track}/{path.name}" if track == "system" else f"{track}/{path.parent.name}/{path.name}"
+                name = parse_segment(relative)
+                day = name.day if name else parse_flight(relative)
+                if day is not None and (wanted is None or day in wanted):
+                    found.append((day, relative))
+    yield from (relative for _, relative in sorted(found))
+
+
+def list_days(root: Path) -> list[str]:
+    """The days (``YYYYMMDD``) of which the archive at ``root`` may hold segments, oldest first; costs a name a day, not one a file."""
+    names = [path.name for track in DATA_TRACKS for path in (root / track).glob("*")]
+    names += [path.name[:8] for path in (root / "system").glob("*.jsonl")]
+    return sorted({name for name in names if _DAY.fullmatch(name)})
+
+
+def _parse_time(text: str, form: str) -> int | None:
+    try:
+        return int(datetime.strptime(text, form).replace(tzinfo=KST).timestamp())
+    except ValueError:
+        return None

@@ -1,0 +1,80 @@
+"""What an earlier writer left on the archive: which files are not sealed, how far they were acknowledged, what is newest."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime
+from pathlib import Path
+
+from observer.archive.layout import DATA_TRACKS, list_days, list_files, parse_segment
+from observer.archive.lines import HEAD, WholeLines
+from observer.archive.seals import read_seals
+from observer.board import Board, pack
+from observer.clock import kst_day
+from observer.delivery.batch import incarnation_of
+
+_LAST_LINES_BYTES = 64 * 1024
+_RECV = re.compile(rb'"recv":"([^"]{26,32})","source":[^\n]*\n')
+
+
+def unsealed_files(root: Path, now_ns: int) -> list[str]:
+    """Relative paths of the unsealed files of the last two days that have files, and of today; oldest first.
+
+    Args:
+        root: the asset directory.
+        now_ns: wall ns.
+
+    Raises:
+        OSError: the archive cannot be read.
+    """
+    days = {*list_days(root)[-2:], kst_day(now_ns)}
+    seals = read_seals(root, days)
+    names = {path: parse_segment(path) for path in list_files(root, days) if path not in seals}
+    return [path for path, name in names.items() if name is not None and not name.hole]
+
+
+def acknowledged_end(root: Path, path: str, offset: int, board: Board) -> int:
+    """Where the last acknowledged line of a file ends; the offset on the board may be older than the acknowledgements.
+
+    Args:
+        root: the asset directory.
+        path: the file, relative.
+        offset: what the board says to be durable, bytes.
+        board: the board, whose `committed` words are the acknowledgements.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    end = offset
+    whole = WholeLines(root / path, offset)
+    for data in whole:
+        for line in HEAD.finditer(data):
+            if _is_acknowledged(line[1].decode(), path.partition("/")[0], int(line[2]), board):
+                end = whole.end - len(data) + line.end()
+    return end
+
+
+def _is_acknowledged(session: str, track: str, seq: int, board: Board) -> bool:
+    incarnation = incarnation_of(session, board.get("supervisor.life"))
+    words = [board.get(f"flow.{name}.{track}.committed") for name in board.instances if name[0] == session[0]]
+    return incarnation > 0 and any(pack(incarnation, seq) <= word for word in words)
+
+
+def newest_recv(root: Path) -> dict[str, int]:
+    """The receive time of the newest record of each data track that the archive at ``root`` holds, wall ns."""
+    newest = {}
+    for track in DATA_TRACKS:
+        day = max((path for path in (root / track).glob("[0-9]*") if path.is_dir()), default=None)
+        for path in sorted(day.glob("*.jsonl"), reverse=True) if day else ():
+            if recv := _last_recv(path):
+                newest[track] = recv
+                break
+    return newest
+
+
+def _last_recv(path: Path) -> int:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINES_BYTES))
+        found = _RECV.findall(file.read())
+    return int(datetime.fromisoformat(found[-1].decode()).timestamp() * 1e6) * 1000 if found else 0

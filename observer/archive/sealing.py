@@ -1,0 +1,91 @@
+"""Sealing: what a finished segment holds, as the data of its `segment_sealed` record.
+
+A segment that its writer wrote from the first byte to the last is known: hash, lines and ranges were kept while writing. One
+that was continued after a restart, or taken over, is read again in slices, so that the writer's loop turns in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from observer.archive.lines import scan
+from observer.archive.seals import Seal
+from observer.archive.segment import Segment
+from observer.clock import kst_text
+
+SLICE_BYTES = 8 * 1024 * 1024
+
+
+def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered: bool, suspect: bool) -> Iterator[Seal | None]:
+    """Seal ``path``, yielding None after each slice of work and the seal at the end.
+
+    Args:
+        root: the asset directory.
+        path: the segment, relative.
+        segment: what its writer knows of it; None when another process wrote it.
+        recovered: whether it was taken over from an earlier writer.
+        suspect: whether fdatasync failed on it; it is cut to its last committed byte first.
+
+    Raises:
+        OSError: it could not be read or cut.
+    """
+    if suspect and segment is not None and (root / path).stat().st_size > segment.committed:
+        os.truncate(root / path, segment.committed)
+    if segment is not None and segment.sha256 is not None and not suspect:
+        yield Seal(
+            path=path,
+            lines=segment.lines,
+            bytes=segment.size,
+            sha256=segment.sha256.hexdigest(),
+            first_recv=kst_text(segment.first_recv) if segment.first_recv else None,
+            last_recv=kst_text(segment.last_recv) if segment.last_recv else None,
+            ranges=merge_ranges(segment.ranges),
+            recovered=recovered,
+            suspect=False,
+            merged=False,
+        )
+        return
+    digest = hashlib.sha256()
+    with (root / path).open("rb") as file:
+        while data := file.read(SLICE_BYTES):
+            digest.update(data)
+            yield None
+    lines = size = 0
+    first_recv = last_recv = None
+    ranges: list[tuple[str, int, int]] = []
+    for facts in scan(root / path, 0, SLICE_BYTES):
+        lines += facts.lines
+        size = facts.end
+        ranges += facts.sessions
+        first_recv = first_recv or facts.first_recv
+        last_recv = max(filter(None, (last_recv, facts.last_recv)), default=None)
+        yield None
+    yield Seal(
+        path=path,
+        lines=lines,
+        bytes=size,
+        sha256=digest.hexdigest(),
+        first_recv=first_recv,
+        last_recv=last_recv,
+        ranges=merge_ranges(ranges),
+        recovered=recovered,
+        suspect=suspect,
+        merged=False,
+    )
+
+
+def merge_ranges(ranges: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    """``ranges`` (session, first, last), in order, with those that follow one another within a session joined."""
+    merged: list[tuple[str, int, int]] = []
+    at: dict[str, int] = {}
+    for session, first, last in ranges:
+        known = at.get(session)
+        if known is not None and merged[known][2] + 1 == first:
+            merged[known] = (session, merged[known][1], last)
+        else:
+            at[session] = len(merged)
+            merged.append((session, first, last))
+    return merged

@@ -1,0 +1,163 @@
+"""`observer verify`: proves a day, or the whole archive, also against a simulator's truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from observer import settings as observer_settings
+from observer.archive.explanations import Blind
+from observer.archive.findings import PROMISED_RATE, Report
+from observer.archive.verify import verify_days
+from observer.clock import kst, kst_day, wall_ns
+from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+
+BAR_AFTER_S = 1.0
+LISTED = 20
+_DAY = re.compile(r"\d{8}|\d{4}-\d\d-\d\d", re.ASCII)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `observer verify`."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("day", nargs="?", metavar="DAY", help="the day, 20261123 or 2026-11-23; default: today, or the days of TRUTH")
+    what.add_argument("--all", action="store_true", help="every day that has files")
+    parser.add_argument("--against", metavar="TRUTH", type=Path, help="compare with the truth file of `observer simulate --truth`")
+    parser.add_argument("--root", metavar="DIR", type=Path, help="the archive; else that of the configuration")
+    parser.add_argument("--json", action="store_true", help="print JSON for a program")
+    parser.add_argument("--quiet", action="store_true", help="print nothing but problems")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; 1 when something was found."""
+    root = args.root or observer_settings.load(args.config, os.environ, Path.cwd()).paths.asset_dir
+    if not root.is_dir():
+        raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for; --root names another")
+    days = [parse_day(args.day)] if args.day else None if args.all or args.against else [kst_day(wall_ns())]
+    with _Bar(hidden=args.quiet or args.json) as bar:
+        try:
+            report = verify_days(root, days, args.against, bar.show)
+        except OSError as error:
+            where = f"{error.filename or root}: {error.strerror or error}"
+            raise UsageError(where, "run it as the account that runs Observer") from error
+        except ValueError as error:
+            raise UsageError(str(error), "--against needs the truth that `observer simulate --truth` wrote for this archive") from error
+    if args.json:
+        sys.stdout.write(json.dumps(report.to_data(), indent=1, ensure_ascii=False) + "\n")
+    else:
+        lines = _problem_lines(report) if args.quiet else as_text(report)
+        sys.stdout.writelines(line + "\n" for line in lines)
+    return EXIT_OK if report.whole else EXIT_FOUND
+
+
+def parse_day(text: str) -> str:
+    """``text`` as ``YYYYMMDD``.
+
+    Raises:
+        UsageError: it is no date.
+    """
+    try:
+        if not _DAY.fullmatch(text):
+            raise ValueError
+        return date.fromisoformat(text).strftime("%Y%m%d")
+    except ValueError:
+        raise UsageError(f'"{text}" is no day', "write it as 20261123 or 2026-11-23") from None
+
+
+def as_text(report: Report) -> Iterator[str]:
+    """The report for a person, line by line."""
+    days = report.days
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}, {len(days)} days" if days else "no day"
+    size = sum(facts.bytes for facts in report.files)
+    sealed = sum(facts.sealed for facts in report.files)
+    yield f"{span}: {len(report.files):,} files, {sealed:,} of them sealed, {decimal(size)}, {report.seconds:.1f} s"
+    yield from _some([f"  {note}" for note in report.notes])
+    if report.blind:
+        yield "blind times:"
+        yield from _some([f"  {_blind_text(blind)}" for blind in report.blind])
+    yield ""
+    yield from _figure_lines(report)
+    yield from _comparison_lines(report)
+    yield from _problem_lines(report)
+    yield "whole" if report.whole else "NOT WHOLE"
+
+
+def _figure_lines(report: Report) -> Iterator[str]:
+    yield f"expected {report.expected:>15,}"
+    yield f"present  {report.present:>15,}" + (f"   refused before by validation and guard {report.refused:,}" if report.refused else "")
+    yield f"missing  {report.missing:>15,}" + (f"   of them {report.lost:,} told as lost" if report.lost else "")
+    yield f"shed     {report.shed:>15,}"
+    yield f"doubled  {report.doubled:>15,}"
+    kept = "kept" if report.missing_rate <= PROMISED_RATE else "BROKEN"
+    yield f"missing rate {report.missing_rate:>11.5%}   promise at most {PROMISED_RATE:.2%}: {kept}"
+
+
+def _comparison_lines(report: Report) -> Iterator[str]:
+    found = report.comparison
+    if found is None:
+        return
+    explained = ", ".join(f"{why} {count:,}" for why, count in sorted(found.explained.items()))
+    yield "against the truth:"
+    yield f"  sent       {found.sent:>13,}"
+    yield f"  archived   {found.held:>13,}" + (f"   of a time the truth does not cover {found.outside:,}" if found.outside else "")
+    yield f"  missing    {found.missing:>13,}" + (f"   explained: {explained}" if explained else "")
+    yield f"  unexplained{found.unexplained:>13,}"
+    yield f"  doubled    {found.doubled:>13,}"
+    yield f"  foreign    {found.foreign:>13,}"
+
+
+def _problem_lines(report: Report) -> Iterator[str]:
+    for problem in report.problems:
+        yield f"! {problem}"
+    if report.problems:
+        yield f"{len(report.problems):,} problem{'s' * (len(report.problems) > 1)}"
+
+
+def _blind_text(blind: Blind) -> str:
+    start, end = kst(blind.start_ns), kst(blind.end_ns)
+    count = f"  {blind.records:,} records" if blind.records else ""
+    what = f"{blind.kind:<12} {blind.track or '-':<6} {start:%Y-%m-%d %H:%M:%S.%f} to {end:%H:%M:%S.%f}"
+    return f"{what}  {blind.duration_s:.3f} s{count}{'  ' + blind.detail if blind.detail else ''}"
+
+
+def _some(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= LISTED else [*lines[:LISTED], f"  … and {len(lines) - LISTED:,} more"]
+
+
+class _Bar:
+    """A progress bar on the terminal, once the work has lasted a second."""
+
+    def __init__(self, hidden: bool) -> None:
+        console = Console(file=sys.stderr)
+        self._wanted = console.is_terminal and not hidden
+        columns = (TextColumn("verifying"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=console, transient=True)
+        self._task = self._bar.add_task("verifying", total=None)
+        self._show_at = time.monotonic() + BAR_AFTER_S
+        self._shown = False
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, done: int, total: int) -> None:
+        """So many bytes of so many are done."""
+        if not self._wanted:
+            return
+        if not self._shown and time.monotonic() >= self._show_at:
+            self._bar.start()
+            self._shown = True
+        self._bar.update(self._task, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""Who gets a record: the event bus and its sinks."""

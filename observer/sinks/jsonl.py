@@ -1,0 +1,380 @@
+"""The required sink: rolling JSONL files.
+
+    batch ──▶ the open segment of its (track, interval) ──commit──▶ durable ──interval over──▶ closing ──▶ sealed
+
+Every open segment has a slot on the board with its committed offset, set before its first write. So the next writer
+reads only what follows that offset to learn what the files show beyond the last acknowledgement. A file that is sealed,
+suspect or being sealed is never opened for writing again: what still belongs to its interval goes to the next number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from observer.archive.layout import parse_segment, segment_path
+from observer.archive.lines import scan
+from observer.archive.recovery import acknowledged_end, newest_recv, unsealed_files
+from observer.archive.sealing import seal_in_slices
+from observer.archive.seals import Seal, read_seals
+from observer.archive.segment import Segment, SuspectError
+from observer.archive.slots import DOUBT, MOST_NUMBERS, Fresh, OpenSegment, names_file, offset_of, slot_word
+from observer.board import SLOTS, TRACKS, Board, Cell
+from observer.clock import SECOND_NS
+from observer.delivery.batch import Batch, incarnation_of
+
+log = logging.getLogger("observer.archive")
+
+SEAL_AFTER_S = 10
+PASSED_AFTER_S = 1
+_NO_SLOT = -1
+
+
+class LostError(OSError):
+    """What was written since the last commit is gone.
+
+    Attributes:
+        lost: the first seq that must come again, by (session, track).
+    """
+
+    def __init__(self, cause: OSError, lost: dict[tuple[str, str], int]) -> None:
+        super().__init__(cause.errno, cause.strerror, cause.filename)
+        self.lost = lost
+
+
+class JsonlFileSink:
+    """Writes batches to the archive at ``root``.
+
+    Args:
+        root: the asset directory; exists and is ours to write.
+        rolls: length of the roll interval by track, seconds.
+        board: the board.
+
+    Attributes:
+        shown: after `recover`: the highest seq the files show, by (session's first letter, incarnation, track), of this
+            supervisor's sessions.
+        newest: after `recover`: receive time of the newest record on the archive by data track, wall ns.
+        torn: after `recover`: bytes of torn tails that were cut, by path.
+    """
+
+    name = "jsonl"
+
+    def __init__(self, root: Path, rolls: Mapping[str, int], board: Board) -> None:
+        self.shown: dict[tuple[str, int, str], int] = {}
+        self.newest: dict[str, int] = {}
+        self.torn: dict[str, int] = {}
+        self._root = root
+        self._rolls = rolls
+        self._board = board
+        self._slots = {track: [board.cell(f"track.{track}.durable{slot}") for slot in range(SLOTS)] for track in TRACKS}
+        self._open: dict[tuple[str, int], OpenSegment] = {}
+        self._never_again: set[str] = set()
+        self._sealed_days: dict[str, dict[str, Seal]] = {}
+        self._to_seal: list[tuple[str, Segment | None, bool, bool]] = []  # path, hot segment, recovered, suspect
+        self._sealing: Iterator[Seal | None] | None = None
+        self._passed: dict[str, dict[str, int]] = {track: {} for track in TRACKS}
+        self._stale: list[Cell] = []  # slots of files that recovery closed
+        self._uncut: list[OpenSegment] = []  # suspect files that still show more than is durable
+
+    def recover(self, now_ns: int, beat: Callable[[], None]) -> None:
+        """Take over what an earlier writer left: cut torn tails, make what is there durable, learn what the files show.
+
+        The slots stay as they are until `publish`: who is killed before what was learnt is acknowledged leaves them to its
+        successor, which then learns the same.
+
+        Args:
+            now_ns: wall ns.
+            beat: called between slices of work.
+
+        Raises:
+            OSError: the archive cannot be read or repaired.
+        """
+        self.newest = newest_recv(self._root)
+        life = self._board.get("supervisor.life")
+        for path in unsealed_files(self._root, now_ns):
+            beat()
+            name = parse_segment(path)
+            assert name is not None
+            slot, offset = self._find_slot(name.track, name.start_s, name.number)
+            segment = self._resume(path, None if slot is None else self._slots[name.track][slot], offset)
+            try:
+                if slot is not None:
+                    self._learn(path, name.track, offset, life, beat)
+            except OSError:
+                segment.close()
+                raise
+            end_s = name.start_s + self._rolls[name.track]
+            entry = OpenSegment(segment, name.track, name.start_s, end_s, name.number, _NO_SLOT if slot is None else slot)
+            doubt = slot is not None and bool(self._slots[name.track][slot].get() & DOUBT)
+            running = (end_s + SEAL_AFTER_S) * SECOND_NS > now_ns and (name.track, name.start_s) not in self._open
+            if running and not doubt:
+                self._open[name.track, name.start_s] = entry
+            else:
+                self._seal_recovered(entry, doubt)
+        for key, entry in sorted(self._open.items(), key=lambda item: -item[0][1]):
+            if entry.slot == _NO_SLOT:
+                used = self._used_slots(entry.track)
+                entry.slot = next((slot for slot in range(SLOTS) if slot not in used), _NO_SLOT)
+            if entry.slot == _NO_SLOT:
+                del self._open[key]
+                self._seal_recovered(entry, suspect=False)
+
+    def write(self, batch: Batch) -> None:
+        """Append ``batch`` to its segment.
+
+        Raises:
+            OSError: nothing of it counts as written.
+        """
+        self._cut_suspects()
+        entry = self._open.get((batch.track, batch.start_s)) or self._begin(batch.track, batch.start_s)
+        entry.segment.append(batch)
+        passed = self._passed[batch.track]
+        passed[batch.session] = max(passed.get(batch.session, 0), batch.start_s)
+
+    def must_commit_before(self, batch: Batch) -> bool:
+        """Whether ``batch`` needs a slot that only a commit can free: the clock has jumped to and fro between many intervals."""
+        if (batch.track, batch.start_s) in self._open:
+            return False
+        of_track = [entry for entry in self._open.values() if entry.track == batch.track]
+        return len(of_track) >= SLOTS and any(entry.segment.dirty for entry in of_track)
+
+    def commit(self) -> bool:
+        """Make everything written durable; returns whether there was anything.
+
+        Raises:
+            LostError: of some sessions what was written since the last commit must come again; the segments concerned are
+                cut to their last committed byte. What the other tracks hold is durable all the same.
+        """
+        lost: dict[tuple[str, str], int] = {}
+        cause: OSError | None = None
+        wrote = self.dirty
+        for track in TRACKS:
+            dirty = [Fresh(entry) for entry in self._open.values() if entry.track == track and entry.segment.dirty]
+            dirty.sort(key=lambda fresh: fresh.entry.start_s)
+            failed = False
+            for fresh in dirty:
+                try:
+                    if not failed:
+                        fresh.entry.segment.sync()
+                        fresh.synced = True
+                except OSError as error:
+                    failed, cause = True, error
+            if failed:
+                lost |= {(session, track): first for session, first in self._give_up(dirty).items()}
+        if cause is not None:
+            raise LostError(cause, lost)
+        return wrote
+
+    def publish(self) -> None:
+        """Say on the board how much of each open segment is durable; called after the acknowledgements were published."""
+        for cell in self._stale:
+            cell.set(0)
+        self._stale.clear()
+        for entry in self._open.values():
+            self._publish(entry)
+
+    def step(self, now_ns: int) -> Seal | None:
+        """One slice of background work: close segments whose interval is over, seal closed ones.
+
+        Args:
+            now_ns: wall ns.
+
+        Returns:
+            A seal whose record is now to be written, if one is done.
+
+        Raises:
+            OSError: a file could not be read or synced; it is tried again.
+        """
+        self._cut_suspects()
+        self._close_passed(now_ns)
+        if self._sealing is None:
+            if not self._to_seal:
+                return None
+            path, segment, recovered, suspect = self._to_seal[0]
+            self._sealing = seal_in_slices(self._root, path, segment, recovered=recovered, suspect=suspect)
+        try:
+            seal = next(self._sealing)
+        except OSError:
+            self._sealing = None
+            self._to_seal.append(self._to_seal.pop(0))
+            raise
+        if seal is not None:
+            self._sealing = None
+            self._to_seal.pop(0)
+        return seal
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything written is not yet durable."""
+        return any(entry.segment.dirty for entry in self._open.values())
+
+    @property
+    def working(self) -> bool:
+        """Whether there is background work to step through."""
+        return bool(self._to_seal or self._uncut)
+
+    def files(self) -> dict[str, tuple[str, int, int, int]]:
+        """The newest open file of each track: path, lines written by this writer, bytes, start of its interval."""
+        newest: dict[str, tuple[str, int, int, int]] = {}
+        for (track, start_s), entry in sorted(self._open.items()):
+            newest[track] = (entry.segment.path, entry.segment.lines, entry.segment.size, start_s)
+        return newest
+
+    def close(self) -> None:
+        """Close the descriptors; everything must have been committed."""
+        for entry in self._open.values():
+            entry.segment.close()
+
+    def _begin(self, track: str, start_s: int) -> OpenSegment:
+        number, segment = 1, None
+        while segment is None:
+            path = segment_path(track, start_s, number)
+            if path not in self._never_again and not self._is_sealed(path):
+                segment = Segment.resume(self._root, path) if (self._root / path).exists() else Segment.create(self._root, path)
+            elif number == MOST_NUMBERS:
+                raise OSError(f"{path}: there are {number} files of this interval already")
+            else:
+                number += 1
+        entry = OpenSegment(segment, track, start_s, start_s + self._rolls[track], number, self._free_slot(track))
+        self._publish(entry)
+        self._open[track, start_s] = entry
+        return entry
+
+    def _is_sealed(self, path: str) -> bool:
+        if not (self._root / path).exists():
+            return False
+        name = parse_segment(path)
+        assert name is not None
+        if name.day not in self._sealed_days:
+            self._sealed_days[name.day] = read_seals(self._root, [name.day])
+        return path in self._sealed_days[name.day]
+
+    def _find_slot(self, track: str, start_s: int, number: int) -> tuple[int | None, int]:
+        for slot, cell in enumerate(self._slots[track]):
+            if names_file(cell.get(), start_s, number):
+                return slot, offset_of(cell.get())
+        return None, 0
+
+    def _free_slot(self, track: str) -> int:
+        used = self._used_slots(track)
+        for slot in range(SLOTS):
+            if slot not in used:
+                return slot
+        key, oldest = min((item for item in self._open.items() if item[1].track == track), key=lambda item: item[0][1])
+        if oldest.segment.dirty:
+            raise OSError(f"{track}: {SLOTS} files are open and not committed")
+        del self._open[key]
+        self._leave(oldest)
+        return oldest.slot
+
+    def _used_slots(self, track: str) -> set[int]:
+        return {entry.slot for entry in self._open.values() if entry.track == track}
+
+    def _seal_recovered(self, entry: OpenSegment, suspect: bool) -> None:
+        if entry.slot != _NO_SLOT:
+            self._stale.append(self._slots[entry.track][entry.slot])
+        entry.segment.close()
+        self._never_again.add(entry.segment.path)
+        self._to_seal.append((entry.segment.path, None, True, suspect))
+
+    def _resume(self, path: str, cell: Cell | None, offset: int) -> Segment:
+        """Open a file that an earlier writer left.
+
+        Where fdatasync failed on it, a second one would say that all is well, so the next attempt first cuts what nobody was
+        told to be durable.
+        """
+        if cell is not None and cell.get() & DOUBT:
+            os.truncate(self._root / path, acknowledged_end(self._root, path, offset, self._board))
+        before = (self._root / path).stat().st_size
+        try:
+            segment = Segment.resume(self._root, path)
+        except SuspectError:
+            if cell is not None:
+                cell.set(cell.get() | DOUBT)
+            raise
+        if segment.size < before:
+            self.torn[path] = before - segment.size
+        return segment
+
+    def _learn(self, path: str, track: str, offset: int, life: int, beat: Callable[[], None]) -> None:
+        for facts in scan(self._root / path, offset):
+            beat()
+            for session, _, last in facts.sessions:
+                incarnation = incarnation_of(session, life)
+                if incarnation:
+                    key = session[0], incarnation, track
+                    self.shown[key] = max(self.shown.get(key, 0), last)
+
+    def _publish(self, entry: OpenSegment) -> None:
+        self._slots[entry.track][entry.slot].set(slot_word(entry.start_s, entry.number, entry.segment.committed))
+
+    def _close_passed(self, now_ns: int) -> None:
+        for key, entry in list(self._open.items()):
+            over_s = now_ns / SECOND_NS - entry.end_s
+            passed = all(start_s > entry.start_s for start_s in self._passed[entry.track].values())
+            if over_s < (PASSED_AFTER_S if passed else SEAL_AFTER_S) or entry.segment.dirty:
+                continue
+            del self._open[key]
+            self._leave(entry)
+
+    def _leave(self, entry: OpenSegment) -> None:
+        """No more writing to this file; it waits to be sealed."""
+        path = entry.segment.path
+        self._never_again.add(path)
+        self._slots[entry.track][entry.slot].set(0)
+        entry.segment.close()
+        self._to_seal.append((path, entry.segment, False, False))
+
+    def _give_up(self, dirty: list[Fresh]) -> dict[str, int]:
+        """One of these segments of a track could not be synced: take back what must come again; its first seq by session.
+
+        That is what the failed one and those behind it hold, and everything that is newer: it would stand twice. After a
+        step of the clock newer records may well lie in a segment that was synced already; nobody was told of it yet.
+        """
+        lost: dict[str, int] = {}
+        while found := [fresh for fresh in dirty if fresh.must_go(lost)]:
+            for fresh in found:
+                fresh.gone = True
+                lost |= {session: min(first, lost.get(session, first)) for session, (first, _) in fresh.seqs.items()}
+                self._take_back(fresh)
+        return lost
+
+    def _take_back(self, fresh: Fresh) -> None:
+        entry, segment = fresh.entry, fresh.entry.segment
+        if not segment.suspect:
+            with contextlib.suppress(OSError):
+                segment.roll_back(fresh.committed)
+        if segment.suspect or segment.torn:
+            del self._open[entry.track, entry.start_s]
+            cell = self._slots[entry.track][entry.slot]
+            cell.set(slot_word(entry.start_s, entry.number, segment.committed) | DOUBT)
+            segment.close()
+            self._uncut.append(entry)
+
+    def _cut_suspects(self) -> None:
+        """Cut suspect files to what is durable, before their records are written elsewhere.
+
+        One of which nothing is durable goes, so that a disk that fails for long does not use up the interval's numbers.
+
+        Raises:
+            OSError: one cannot be cut; it is tried again.
+        """
+        while self._uncut:
+            entry = self._uncut[0]
+            path = entry.segment.path
+            if entry.segment.committed:
+                os.truncate(self._root / path, entry.segment.committed)
+                self._never_again.add(path)
+                self._to_seal.append((path, entry.segment, False, True))
+            else:
+                (self._root / path).unlink(missing_ok=True)
+            self._slots[entry.track][entry.slot].set(0)
+            self._uncut.pop(0)
+
+    def forget_session(self, session: str) -> None:
+        """A session is closed: nobody waits any more until it has passed an interval."""
+        for passed in self._passed.values():
+            passed.pop(session, None)

@@ -1,0 +1,91 @@
+"""The pace of one key."""
+
+from __future__ import annotations
+
+import threading
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from observer.clock import SECOND_NS, mono_ns
+from observer.kis.pacing import FARTHEST_S, Local, Pace, Priority
+
+GAP = SECOND_NS // 10
+
+
+def test_calls_stand_evenly_apart_and_never_in_a_burst() -> None:
+    pace = Pace(10)
+    now = 1000
+    assert pace.ask(now) == 0
+    assert pace.ask(now) == GAP
+    assert pace.ask(now + GAP - 1) == 1
+    assert pace.ask(now + GAP) == 0
+    assert pace.ask(now + 50 * GAP) == 0, "unused places are not saved up"
+    assert pace.ask(now + 50 * GAP) == GAP
+
+
+@given(st.lists(st.integers(min_value=0, max_value=3 * GAP), max_size=60))
+def test_two_calls_are_never_closer_than_the_gap(steps: list[int]) -> None:
+    pace = Pace(10)
+    now, granted = SECOND_NS, []
+    for step in steps:
+        now += step
+        if pace.ask(now) == 0:
+            granted.append(now)
+    assert all(later - earlier >= GAP for earlier, later in pairwise(granted))
+
+
+def test_a_new_collector_goes_on_where_the_old_one_stood() -> None:
+    word = Local()
+    assert Pace(10, word).ask(1000) == 0
+    assert Pace(10, word).ask(1000) == GAP
+
+
+def test_a_place_that_no_pace_can_have_given_is_no_reason_to_wait() -> None:
+    assert Pace(10, Local(int(FARTHEST_S * SECOND_NS) + 5000)).ask(1000) == 0
+
+
+def test_after_too_many_calls_nobody_calls_for_at_least_a_second() -> None:
+    pace = Pace(10, jitter=lambda: 1.0)
+    pace.ask(1000)
+    pace.back_off(1000)
+    assert pace.ask(1000) == 15 * SECOND_NS // 10
+    pace.back_off(1000)
+    assert pace.ask(1000) == 15 * SECOND_NS // 10, "the same moment does not count twice"
+
+
+def test_a_background_call_does_not_go_before_a_waiting_live_call() -> None:
+    pace = Pace(10)
+    pace._live_waiting = 1
+    assert pace.ask(1000, Priority.BACKGROUND) == GAP
+    assert pace.ask(1000, Priority.LIVE) == 0
+
+
+def test_waiting_ends_at_once_when_it_is_cancelled_and_beats_meanwhile() -> None:
+    pace, cancelled, beats = Pace(0.1, Local(mono_ns() + 20 * SECOND_NS)), threading.Event(), []
+
+    def beat() -> None:
+        beats.append(1)
+        cancelled.set()
+
+    assert not pace.take(cancelled, beat)
+    assert beats == [1]
+
+
+def test_many_threads_share_one_pace() -> None:
+    pace, granted = Pace(200), []
+    lock = threading.Lock()
+
+    def call() -> None:
+        if pace.take(threading.Event(), lambda: None):
+            with lock:
+                granted.append(mono_ns())
+
+    threads = [threading.Thread(target=call) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(granted) == 12
+    assert max(granted) - min(granted) >= 10 * SECOND_NS // 200

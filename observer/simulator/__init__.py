@@ -1,0 +1,1 @@
+"""The broker's double: a KIS host that can misbehave on command."""

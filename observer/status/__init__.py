@@ -1,0 +1,1 @@
+"""How it is: health, metrics, status, the page."""

@@ -1,0 +1,133 @@
+"""The report as tables of text, for the terminal and for the first state of the page. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from observer.status.view import View
+
+NONE = "–"
+
+
+class Row(NamedTuple):
+    """One row: its cells, and how it is (ok, warning, critical, unknown; empty: it does not say)."""
+
+    cells: tuple[str, ...]
+    level: str = ""
+
+
+class Table(NamedTuple):
+    """One table."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def tables(status: View) -> list[Table]:
+    """The tables of a `/status` answer; faults only when there are some."""
+    faults = [_faults(status)] if status["faults"] else []
+    return [*faults, _tracks(status), _files(status), _roles(status), _broker(status), _disks(status), _checks(status)]
+
+
+def number(value: float | None) -> str:
+    """With thousands separators."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration with a fitting unit."""
+    if value is None:
+        return NONE
+    if value < 100:
+        return f"{value:.1f} s"
+    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"
+
+
+def size(value: float | None) -> str:
+    """Bytes with a fitting unit."""
+    if value is None:
+        return NONE
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def share(value: float | None) -> str:
+    """A fraction as a percentage."""
+    return NONE if value is None else f"{value:.1%}"
+
+
+def _tracks(status: View) -> Table:
+    columns = ("track", "received", "on disk", "in flight", "rejected", "shed", "abandoned", "lag", "last record")
+    counts = ("received", "committed", "in_flight", "rejected", "shed", "abandoned")
+    rows = [
+        Row((name, *(number(track[key]) for key in counts), seconds(track["lag_s"]), seconds(track["last_record_s"])))
+        for name, track in status["tracks"].items()
+    ]
+    return Table("Tracks", columns, rows)
+
+
+def _files(status: View) -> Table:
+    rows = [Row((name, track["file"] or NONE, number(track["lines"]), size(track["bytes"]))) for name, track in status["tracks"].items()]
+    return Table("Files being written", ("track", "file", "lines", "size"), rows)
+
+
+def _roles(status: View) -> Table:
+    columns = ("role", "state", "pid", "beat", "up", "restarts", "cpu", "memory")
+    rows = [
+        Row((
+            name, role["state"], str(role["pid"] or NONE), seconds(role["heartbeat_age"]), seconds(role["up_s"]),
+            str(role["restarts"]), share(role["cpu"]), size(role["rss"]),
+        ), next((check["status"] for check in status["checks"] if check["name"] == f"role:{name}"), ""))
+        for name, role in status["roles"].items()
+    ]  # fmt: skip
+    return Table("Roles", columns, rows)
+
+
+def _broker(status: View) -> Table:
+    broker, market = status["broker"], status["market"] or {}
+    rest: dict[str, Any] = broker["rest"] or {}
+    state = f"{broker['state']} for {seconds(broker['state_s'])}" if broker["state"] else NONE
+    waits = f", next attempt in {seconds(broker['next_attempt_s'])}" if broker["next_attempt_s"] else ""
+    said = "open" if market.get("open") else "closed"
+    rows = [
+        Row(("session", state + waits + (f": {broker['detail']}" if broker["detail"] else ""))),
+        Row(("subscriptions", f"{number(broker['confirmed'])} of {number(broker['desired'])} confirmed")),
+        *(Row((f"refused {key}", message), "warning") for key, message in broker["refused"].items()),
+        Row(("last frame", seconds(broker["last_frame_s"]))),
+        Row(("reconnects", str(broker["reconnects"]))),
+        Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
+        Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
+    ]
+    return Table("Broker", ("what", "how"), rows)
+
+
+def _disks(status: View) -> Table:
+    levels = {check["name"]: check["status"] for check in status["checks"]}
+    rows = [
+        Row((
+            disk["mount"], ", ".join(disk["holds"]), share(disk["used"]), size(disk["free"]), number(disk["inodes_free"]),
+        ), levels.get(f"disk:{disk['mount']}", ""))
+        for disk in status["disks"]
+    ]  # fmt: skip
+    return Table("Disk", ("mount", "holds", "used", "free", "inodes free"), rows)
+
+
+def _checks(status: View) -> Table:
+    rows = [
+        Row((check["status"], check["name"], check["since"][5:19].replace("T", " "), _why(check)), check["status"])
+        for check in status["checks"]
+    ]
+    return Table("Checks", ("status", "check", "since (KST)", "why"), rows)
+
+
+def _why(check: dict[str, str]) -> str:
+    return f"{check['reason']}. To do: {check['hint']}" if check["hint"] else check["reason"]
+
+
+def _faults(status: View) -> Table:
+    rows = [Row((fault["severity"], fault["role"], fault["what"], fault.get("hint", "")), fault["severity"]) for fault in status["faults"]]
+    return Table("Faults", ("severity", "role", "what", "what to do"), rows)

@@ -1,0 +1,1 @@
+"""What each process does: collector, writer, janitor."""

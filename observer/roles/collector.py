@@ -1,0 +1,230 @@
+"""The collector: speaks with the broker, and gives every record to the pipeline at once.
+
+    REST thread (swing, calendar) ──┐
+                                    ├──▶ Flow ──▶ producer ──▶ lane ──▶ writer
+    WebSocket thread (scalp) ───────┘
+    main loop, every 20 to 40 ms: hears acknowledgements, looks at the time, tells incidents and faults, publishes, beats
+
+Guarantees: the main loop beats only while every source gives signs of life; a source that ended ends the collector, after
+what it had received was delivered; stopping closes the broker session in order and drains what is held.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from observer.board import Cell
+from observer.clock import SECOND_NS, mono_ns, wall_ns
+from observer.config import Credentials, load_credentials
+from observer.errors import EXIT_BUG, EXIT_OK
+from observer.kis.auth import Keyring
+from observer.kis.calendar import CalendarKeeper
+from observer.kis.http import Transport
+from observer.kis.pacing import Pace
+from observer.kis.reconnect import Reconnect
+from observer.kis.rest import Quotations
+from observer.kis.stream import Stream
+from observer.kis.subscriptions import Subscriptions
+from observer.model.fields import MULTI_PRICE, SINGLE_PRICE
+from observer.model.trading_day import TradingCalendar
+from observer.pipeline.flow import Flow
+from observer.pipeline.guard import GuardRules
+from observer.roles.collector_note import current_faults, note
+from observer.roles.faults import FaultBook
+from observer.roles.incidents import RESTART_S, Blindness, Incidents, Predecessor
+from observer.roles.polling import SwingPoller
+from observer.roles.receiving import ScalpReceiver, SwingReceiver
+from observer.roles.role import Context
+from observer.roles.source import Source
+
+log = logging.getLogger("observer.collector")
+
+TICK_S = 0.02
+LOOK_NS = SECOND_NS // 10
+NOTE_S = 0.5
+SOURCES_END_S = 3.0
+DRAIN_SHARE = 0.6  # of stop_timeout; the rest is the writer's and the janitor's
+FAILED_DRAIN_S = 2.0
+
+
+def main(context: Context) -> int:
+    """Collect until asked to stop; returns the exit code.
+
+    Raises:
+        ConfigError: there are no credentials.
+    """
+    collector = Collector(context, load_credentials(context.settings.environ))
+    collector.start()
+    while not context.stopping.is_set() and not collector.broken():
+        collector.turn()
+        context.stopping.wait(collector.tick_s)
+    return collector.finish()
+
+
+class Collector:
+    """The sources and what is known of them.
+
+    Args:
+        context: the role's.
+        credentials: of the broker.
+    """
+
+    def __init__(self, context: Context, credentials: Credentials) -> None:
+        config = context.settings.config
+        self._context = context
+        self._started_ns = wall_ns()
+        self._producer = context.producer()
+        self._incidents = Incidents(self._producer, self._cell("blind_from"))
+        self._faults = FaultBook(log)
+        self._transport = Transport(config.kis.effective_rest_url)
+        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
+        self.sources: list[Source] = []
+        self.blind: dict[str, Blindness] = {}
+        self.flows: dict[str, Flow] = {}
+        self._stale_said = False
+        self._note_at = 0.0
+        self._look_at = 0
+        self._build_swing()
+        self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in config.scalp.symbols)
+        self.stream: Stream | None = None
+        self.scalp: ScalpReceiver | None = None
+        if self.subscriptions.desired:
+            self._build_scalp()
+
+    @property
+    def tick_s(self) -> float:
+        """How long to wait until the next turn, seconds."""
+        return self._producer.tick_s
+
+    def start(self) -> None:
+        """Begin to receive."""
+        for source in self.sources:
+            source.start()
+
+    def broken(self) -> bool:
+        """Whether a source ended though nobody asked it to."""
+        return not self._context.stopping.is_set() and any(source.ended() for source in self.sources)
+
+    def turn(self) -> None:
+        """One turn of the main loop."""
+        now = mono_ns()
+        self._producer.tick()
+        for blindness in self.blind.values():
+            blindness.look()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_NS
+            for flow in self.flows.values():
+                flow.tick(now)
+            self._watch(now)
+            self._incidents.tick()
+            self._publish(now)
+        if all(source.fresh(now) for source in self.sources):
+            self._context.beat()
+            self._stale_said = False
+        elif not self._stale_said:
+            self._stale_said = True
+            hanging = ", ".join(source.name for source in self.sources if not source.fresh(now))
+            log.critical("no sign of life from %s: the collector stops beating and will be replaced", hanging)
+
+    def finish(self) -> int:
+        """Stop the sources, deliver what is held; returns the exit code."""
+        broken = self.broken()
+        self._context.stopping.set()
+        patience = FAILED_DRAIN_S if broken else self._context.settings.config.supervisor.stop_timeout * DRAIN_SHARE
+        deadline = time.monotonic() + patience
+        ending = min(deadline, time.monotonic() + SOURCES_END_S)
+        while time.monotonic() < ending and not all(source.ended() for source in self.sources):
+            self._producer.tick()
+            self._context.beat()
+            time.sleep(TICK_S)
+        for flow in self.flows.values():
+            flow.flush()
+        drained = self._producer.drain(deadline, self._context.beat)
+        self._transport.close()
+        if not drained:
+            log.error("stopping with %d bytes that are not acknowledged", self._producer.held_bytes)
+        log.info("the sources are closed%s", ", everything received is durable" if drained else "")
+        return EXIT_BUG if broken else EXIT_OK
+
+    def _build_swing(self) -> None:
+        context, config = self._context, self._context.settings.config
+        paper = config.kis.environment == "paper"
+        flow = self._flow("swing", {SINGLE_PRICE if paper else MULTI_PRICE: frozenset(config.swing.symbols)})
+        blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
+        source = Source("swing", self._run_poller)
+        pace = Pace(config.kis.requests_per_second, self._cell("rest_next"))
+        self.quotations = Quotations(self._transport, self._keyring, pace, context.stopping, source.beat)
+        nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
+        calendar = TradingCalendar(config.market.calendar, nxt)
+        self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
+        put_system, room = self._producer.put_system, self._producer.room
+        self.swing = SwingReceiver(context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room)
+        done_ns = context.board.get(f"flow.{context.instance}.swing.committed_recv")
+        self.poller = SwingPoller(
+            config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping, done_ns
+        )
+        self.sources.append(source)
+
+    def _build_scalp(self) -> None:
+        context, config = self._context, self._context.settings.config
+        flow = self._flow("scalp", dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols)))
+        blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
+        source = Source("scalp", self._run_stream)
+        put_system = self._producer.put_system
+        self.scalp = ScalpReceiver(
+            context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, self._producer.wait_for_room
+        )
+        self.stream = Stream(
+            config.kis.effective_ws_url,
+            self._keyring,
+            self.subscriptions,
+            Reconnect(self._cell("ws_attempts"), self._cell("ws_next")),
+            self.scalp,
+            self.keeper.receiving,
+            context.stopping,
+        )
+        self.sources.append(source)
+
+    def _run_poller(self) -> None:
+        self.poller.run()
+
+    def _run_stream(self) -> None:
+        assert self.stream is not None, "the thread starts after everything is built"
+        self.stream.run()
+
+    def _flow(self, track: str, asked: dict[str, frozenset[str]]) -> Flow:
+        flow = Flow(self._producer, GuardRules(asked=asked), track)
+        self.flows[track] = flow
+        return flow
+
+    def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
+        predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
+        deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
+        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s)
+        return self.blind[track]
+
+    def _watch(self, now: int) -> None:
+        """Look whether a track is blind."""
+        wall = wall_ns()
+        calendar = self.keeper.calendar
+        receiving, trading = calendar.receiving(wall), calendar.trading(wall)
+        if "swing" in self.blind:
+            error = self.swing.error
+            self.blind["swing"].tick(now, wall, error is None, receiving, False, lambda: str(error))
+        if self.stream is not None:
+            state = self.stream.state
+            self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
+
+    def _publish(self, now: int) -> None:
+        now_s = now / SECOND_NS
+        if now_s < self._note_at:
+            return
+        self._note_at = now_s + NOTE_S
+        self._cell("desired").set(len(self.subscriptions.desired))
+        self._cell("confirmed").set(len(self.subscriptions.confirmed))
+        faults = self._faults.update(current_faults(self, self._context.settings.config), now_s)
+        self._context.note(note(self, self._producer, faults))
+
+    def _cell(self, word: str) -> Cell:
+        return self._context.board.cell(f"role.{self._context.instance}.{word}")

@@ -1,0 +1,131 @@
+"""What the collector's note says: the broker, polling, subscriptions, what was refused, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+from observer.clock import SECOND_NS, kst_text, mono_ns, wall_ns
+from observer.config import Config
+from observer.kis.codes import Action
+from observer.model import events
+from observer.roles.faults import Fault
+
+if TYPE_CHECKING:
+    from observer.roles.collector import Collector
+
+SHOWN = 45  # entries of a list: the note is bounded; at most 41 subscriptions exist
+CLOCK_SKEW_S = 2.5  # PINGPONG tells whole seconds
+STREAM_TROUBLE = {"held": "broker_held", "refused": "broker_refused", "waiting": "broker_lost"}
+
+
+class Window(Protocol):
+    """What the note says of the producer."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes held until they are durable."""
+
+    @property
+    def window_bytes(self) -> int:
+        """Bytes that may be held."""
+
+
+def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> dict[str, Any]:
+    """The note."""
+    now = wall_ns()
+    calendar = collector.keeper.calendar
+    change = calendar.next_change(now)
+    subscriptions = collector.subscriptions
+    return {
+        "broker": _broker(collector),
+        "rest": _rest(collector),
+        "subscriptions": {
+            "desired": [_name(key) for key in subscriptions.desired][:SHOWN],
+            "confirmed": [_name(key) for key in subscriptions.confirmed][:SHOWN],
+            "refused": {_name(key): why for key, why in list(subscriptions.refused.items())[:SHOWN]},
+        },
+        "refusals": {
+            track: {f"{stage}:{reason}": count for (stage, reason), count in list(flow.refusals.items())[:SHOWN]}
+            for track, flow in collector.flows.items()
+        },
+        "flags": _flags(collector),
+        "widths": collector.scalp.decoder.widths if collector.scalp else {},
+        "window": {"bytes": window.held_bytes, "limit": window.window_bytes},
+        "market": {"open": calendar.receiving(now), "phase": calendar.phase(now), "next_change": kst_text(change) if change else None},
+        "faults": faults,
+    }
+
+
+def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:
+    """Everything that is wrong now."""
+    yield from _stream_faults(collector, config)
+    error = collector.swing.error
+    if error is not None:
+        severity = events.CRITICAL if error.action is Action.STOP else events.WARNING
+        yield Fault("polling", "broker", severity, f"polling fails: {error.what}", error.hint)
+    if collector.swing.unknown_symbols:
+        names = ", ".join(sorted(collector.swing.unknown_symbols)[:10])
+        yield Fault("symbols", "broker", events.WARNING, f"KIS does not answer for {names}", "check [swing] symbols")
+    refused = collector.subscriptions.refused
+    if refused:
+        named = ", ".join(f"{_name(key)} ({why})" for key, why in list(refused.items())[:5])
+        yield Fault(
+            "subscriptions", "broker", events.WARNING, f"{len(refused)} subscriptions are refused: {named}", "check [scalp] symbols and trs"
+        )
+
+
+def _stream_faults(collector: Collector, config: Config) -> Iterator[Fault]:
+    stream = collector.stream
+    if stream is None:
+        return
+    state = stream.state
+    if (kind := STREAM_TROUBLE.get(state.name)) and state.detail:
+        severity = events.CRITICAL if state.action is Action.STOP else events.WARNING
+        yield Fault(kind, "broker", severity, f"not connected to the broker: {state.detail}", state.hint or "it is tried again by itself")
+    if collector.blind["scalp"].silent:
+        limit = config.market.no_snapshots_after
+        what = f"connected, the market is open, and no data for more than {limit:.0f} s"
+        yield Fault("no_snapshots", "silence", events.WARNING, what, "compare with another source; thinly traded symbols may be silent")
+    if abs(stream.skew_s) > CLOCK_SKEW_S:
+        what = f"our clock and the broker's differ by {stream.skew_s:+.1f} s"
+        yield Fault("clock_skew", "clock", events.WARNING, what, "check the host's time synchronisation (timedatectl)")
+
+
+def _broker(collector: Collector) -> dict[str, Any]:
+    if collector.stream is None:
+        return {"state": "closed", "since": 0, "detail": "nothing is to be received", "next_attempt_s": None}
+    state = collector.stream.state
+    left = None if state.next_ns is None else round(max(0, state.next_ns - mono_ns()) / SECOND_NS, 1)
+    return {"state": state.name, "since": state.since, "detail": state.detail, "next_attempt_s": left, "skew_s": collector.stream.skew_s}
+
+
+def _rest(collector: Collector) -> dict[str, Any]:
+    swing, quotations, coverage = collector.swing, collector.quotations, collector.poller.coverage
+    error = swing.error  # the poller's thread may replace it at any time
+    return {
+        "state": "ok" if error is None else error.action.value,
+        "detail": "" if error is None else str(error),
+        "last_ok": swing.last_ok,
+        "calls": quotations.calls,
+        "errors": dict(list(quotations.errors.items())[:SHOWN]),
+        "cycle": {
+            "due": coverage.due,
+            "got": coverage.got,
+            "missing": coverage.missing[:SHOWN],
+            "failed": coverage.failed,
+            "took_s": round(coverage.took_s, 3),
+        },
+    }
+
+
+def _flags(collector: Collector) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for flow in collector.flows.values():
+        for flag, count in list(flow.flags.items()):
+            total[flag] = total.get(flag, 0) + count
+    return total
+
+
+def _name(key: tuple[str, str]) -> str:
+    return f"{key[0]}:{key[1]}"

@@ -1,0 +1,179 @@
+"""The swing source: every symbol once in each cycle, cycles aligned to the clock.
+
+    |◀──────── interval ────────▶|          a cycle has its interval as its budget; what it did not reach is counted
+    call call call   (idle)      call call call …
+
+Guarantees: each answer is handed on at once, with the time at which it came; a cycle that takes longer than its interval
+is cut, never carried over; coverage of every cycle is known; after a refusal that only a person can mend, one call a
+minute is made.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from observer.clock import KST_OFFSET_S, SECOND_NS, mono_ns, wall_ns
+from observer.kis.calendar import CalendarKeeper
+from observer.kis.codes import Action, BrokerError
+from observer.kis.rest import SYMBOLS_A_CALL, Rows
+
+log = logging.getLogger("observer.collector")
+
+WAIT_S = 0.25
+ROOM_WAIT_S = 0.05
+PERSON_PAUSE_S = 60.0
+
+
+class Quoter(Protocol):
+    """What the poller needs of the quotations."""
+
+    def intstock_multprice(self, symbols: Sequence[str]) -> Rows:
+        """The last prices of up to 30 symbols."""
+
+    def inquire_price(self, symbol: str) -> Rows:
+        """The last price of one symbol."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What a cycle reached.
+
+    Attributes:
+        due: symbols that were due.
+        got: symbols that were answered.
+        missing: symbols that KIS left out.
+        failed: symbols of calls that failed, or for which no time was left.
+        took_s: from the first call to the last answer.
+    """
+
+    due: int = 0
+    got: int = 0
+    missing: tuple[str, ...] = ()
+    failed: int = 0
+    took_s: float = 0.0
+
+
+class PollListener(Protocol):
+    """Who is told. All calls come from the poller's thread."""
+
+    def beat(self) -> None:
+        """The poller's loop turns."""
+
+    def rows(self, rows: Rows) -> None:
+        """An answer."""
+
+    def answered(self) -> None:
+        """A call without rows was answered."""
+
+    def failed(self, error: BrokerError) -> None:
+        """A call failed for good."""
+
+    def unknown(self, symbols: tuple[str, ...]) -> None:
+        """KIS left ``symbols`` out of an answer."""
+
+    def room(self) -> bool:
+        """Whether there is room for more."""
+
+
+class SwingPoller:
+    """Polls.
+
+    Args:
+        symbols: what is polled.
+        interval_s: length of a cycle.
+        single: one symbol a call (paper).
+        quotations: the calls.
+        keeper: the calendar, refreshed by this thread.
+        listener: who is told.
+        stopping: ends `run`.
+        done_ns: wall ns of the newest poll that is already durable; its cycle is not polled again.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        interval_s: float,
+        single: bool,
+        quotations: Quoter,
+        keeper: CalendarKeeper,
+        listener: PollListener,
+        stopping: threading.Event,
+        done_ns: int = 0,
+    ) -> None:
+        self._symbols = tuple(symbols)
+        self._interval_ns = int(interval_s * SECOND_NS)
+        self._single = single
+        self._quotations = quotations
+        self._keeper = keeper
+        self._listener = listener
+        self._stopping = stopping
+        self._done_cycle = self.cycle_of(done_ns)
+        self._pause_until = 0
+        self.coverage = Coverage()
+
+    def cycle_of(self, now_ns: int) -> int:
+        """The number of the cycle that holds ``now_ns`` (wall ns); cycles count from KST midnight."""
+        return (now_ns + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+
+    def run(self) -> None:
+        """Poll until stopped."""
+        while not self._stopping.is_set():
+            self._listener.beat()
+            now = wall_ns()
+            if mono_ns() >= self._pause_until:
+                if self._keeper.due(now) and self._keeper.refresh(now):
+                    self._listener.answered()
+                self._turn(wall_ns())
+            self._stopping.wait(min(WAIT_S, self._until_next(wall_ns())))
+
+    def _turn(self, now: int) -> None:
+        cycle = self.cycle_of(now)
+        if self._symbols and cycle != self._done_cycle and self._keeper.receiving(now):
+            self._done_cycle = cycle
+            self._poll(cycle)
+
+    def _until_next(self, now: int) -> float:
+        return (self._interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self._interval_ns) / SECOND_NS
+
+    def _poll(self, cycle: int) -> None:
+        began = mono_ns()
+        size = 1 if self._single else SYMBOLS_A_CALL
+        got, failed = 0, 0
+        missing: list[str] = []
+        for start in range(0, len(self._symbols), size):
+            batch = self._symbols[start : start + size]
+            if not self._wait_for_room() or self.cycle_of(wall_ns()) != cycle or mono_ns() < self._pause_until:
+                failed += len(self._symbols) - start
+                break
+            rows = self._ask(batch)
+            if rows is None:
+                failed += len(batch)
+                continue
+            got += len(rows.by_symbol)
+            missing += rows.missing
+            self._listener.rows(rows)
+        self.coverage = Coverage(len(self._symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
+        if missing:
+            self._listener.unknown(tuple(missing))
+
+    def _ask(self, batch: Sequence[str]) -> Rows | None:
+        try:
+            return self._quotations.inquire_price(batch[0]) if self._single else self._quotations.intstock_multprice(batch)
+        except BrokerError as error:
+            if self._stopping.is_set():
+                return None
+            pause_s = error.wait_s or (PERSON_PAUSE_S if error.action is Action.STOP else 0.0)
+            self._pause_until = mono_ns() + int(pause_s * SECOND_NS)
+            self._listener.failed(error)
+            return None
+
+    def _wait_for_room(self) -> bool:
+        while not self._listener.room():
+            self._listener.beat()
+            if self._stopping.wait(ROOM_WAIT_S):
+                return False
+        return not self._stopping.is_set()

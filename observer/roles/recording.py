@@ -1,0 +1,317 @@
+"""Recording: the writer's work while the archive can be written.
+
+It reads the lanes, lets the inbox decide what of a batch is new, gives that to the bus, commits, and acknowledges on the
+board: first `committed` (what producers may forget), then the segments' offsets (where a successor reads on). Killed
+between any two of these steps, a successor finds the same records by reading the segments from the older offset.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from observer.archive.layout import LOCK
+from observer.archive.root import Root
+from observer.board import pack
+from observer.clock import kst_text, wall_ns
+from observer.delivery.batch import Batch
+from observer.delivery.inbox import Inbox, Verdict
+from observer.delivery.intake import Intake
+from observer.model.record import system_tail
+from observer.roles.accounts import Accounts
+from observer.roles.figures import Figures, FlightLine, file_facts
+from observer.roles.role import Context
+from observer.sinks.bus import EventBus
+from observer.sinks.event_log import EventLog
+from observer.sinks.flight import FlightRecorder
+from observer.sinks.jsonl import JsonlFileSink, LostError
+
+log = logging.getLogger("observer.writer")
+
+COMMIT_BYTES = 8 * 1024 * 1024
+FLIGHT_S = 10.0
+LOOK_S = 0.1
+RESEND_AGAIN_S = 0.5
+SEAL_AGAIN_S = 30.0
+FINISH_S = 3.0
+
+
+class Recording:
+    """One writer's recording on an archive it has locked.
+
+    Args:
+        context: the writer's.
+        root: the opened archive.
+        beat: called during long work.
+
+    Raises:
+        OSError: the archive is locked by a process that has not ended, or cannot be recovered.
+    """
+
+    def __init__(self, context: Context, root: Root, beat: Callable[[], None]) -> None:
+        config = context.settings.config.archive
+        self._context = context
+        self._beat = beat
+        self._board = context.board
+        self._interval = 0.0  # the first commit of a successor is due at once, then `commit_interval` holds
+        self._lock = _lock(root)
+        producers = [name for name in context.board.instances if name != context.instance]
+        rolls = {"swing": config.roll.swing, "scalp": config.roll.scalp, "system": config.roll.system}
+        self._sink = JsonlFileSink(root.path, rolls, self._board)
+        self._bus = EventBus(self._sink, [EventLog()])
+        self._flight = FlightRecorder(root.path)
+        try:
+            self._sink.recover(wall_ns(), beat)
+        except BaseException:
+            self._sink.close()
+            os.close(self._lock)  # a descriptor that is forgotten would keep the next attempt out for ever
+            raise
+        self._accounts = Accounts(self._board, producers, context.instance, context.incarnation, self._sink.shown, self._sink.newest)
+        self._sink.publish()  # not before: see `recover`
+        self._inbox = Inbox()
+        self._intake = Intake(self._board, context.lanes, producers, context.incarnation)
+        self._outbox = context.outbox()
+        self._figures = Figures()
+        self._flight_line = FlightLine(self._board, context.instance, root.path)
+        self._root = root
+        self.commits = 0  # that made something durable
+        self._stalled: Batch | None = None
+        self._dirty_since = 0.0
+        self._uncommitted: list[tuple[str, Batch]] = []
+        self._uncommitted_bytes = 0
+        self._flight_at = 0.0
+        self._look_at = 0.0
+        self._seal_at = 0.0
+        self._resend_asked: dict[str, float] = {}
+        self._sessions: dict[str, tuple[str, int]] = {}  # name -> producer, incarnation
+        if self._sink.torn:
+            log.warning("recovered: torn tails were cut: %s", self._sink.torn)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a batch is waiting to be written."""
+        return self._stalled is not None
+
+    def turn(self, idle_s: float) -> None:
+        """Take at most one batch, do what is due.
+
+        Args:
+            idle_s: how long to wait for a batch when nothing is due.
+
+        Raises:
+            OSError: the archive refused; nothing is lost, the turn may be repeated.
+        """
+        self._intake.watch()
+        if self._stalled is not None:
+            stalled, self._stalled = self._stalled, None
+            self._settle(stalled)
+        self._write_own()
+        received = self._intake.get(self._wait_s(idle_s))
+        if received is not None and received.batch is not None:
+            self._take(received.producer, received.batch)
+        self._do_due(received is None)
+
+    def fault(self, error: OSError) -> None:
+        """The archive refused: count it; records given up by a failed commit must come again."""
+        concerned = (
+            {track for _, track in error.lost} if isinstance(error, LostError) else {self._stalled.track if self._stalled else "system"}
+        )
+        for track in concerned:
+            self._board.cell(f"track.{track}.sink_errors").add()
+        if not isinstance(error, LostError):
+            return
+        for (session, track), first in error.lost.items():
+            self._inbox.resume(session, track, first - 1)
+            self._uncommitted = [
+                (owner, batch)
+                for owner, batch in self._uncommitted
+                if (batch.session, batch.track) != (session, track) or batch.last < first
+            ]
+            if session == self._outbox.session:
+                self._outbox.restart()
+            else:
+                self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
+
+    def finish(self) -> None:
+        """Take what is in the lanes, commit and close.
+
+        Raises:
+            OSError: the archive refused.
+        """
+        end = time.monotonic() + FINISH_S
+        while time.monotonic() < end:
+            self._beat()
+            self._intake.watch()
+            received = self._intake.get(0.05)
+            if received is None:
+                break
+            if received.batch is not None:
+                self._take(received.producer, received.batch)
+        self._write_flight()
+        self._write_own()
+        self._commit()
+        self._sink.close()
+        self._flight.close()
+        os.close(self._lock)
+
+    def facts(self) -> dict[str, Any]:
+        """What the writer's note says of the recording."""
+        return {
+            "archive": {"uuid": self._root.uuid, "device": _device(self._root.device), "unacknowledged": self._uncommitted_bytes},
+            "files": file_facts(self._board, self._sink),
+            "commit_ms": self._figures.commit_ms(),
+            "lag_ms": self._figures.lag_ms(),
+            "sinks": self._bus.states(),
+            "recovered": self._sink.torn,
+        }
+
+    def _wait_s(self, idle_s: float) -> float:
+        if self._sink.working or self._stalled is not None:
+            return 0.0
+        now = time.monotonic()
+        if self._dirty_since:
+            return max(0.0, min(idle_s, self._dirty_since + self._interval - now))
+        return max(0.0, min(idle_s, self._flight_at - now))
+
+    def _take(self, producer: str, batch: Batch) -> None:
+        if batch.session not in self._sessions:
+            self._sessions[batch.session] = producer, batch.incarnation
+            for track, last in self._accounts.resume(producer, batch.incarnation).items():
+                self._inbox.resume(batch.session, track, last)
+            # `committed` has room for one incarnation: the one before is closed first, or a kill would hide what it delivered.
+            self._stalled = batch
+            self._close_sessions()
+            self._stalled = None
+        self._board.cell(f"flow.{producer}.{batch.track}.seen").set(pack(batch.incarnation, batch.last))
+        self._settle(batch)
+
+    def _settle(self, batch: Batch) -> None:
+        """Do with ``batch`` what the inbox says. One that could not be written comes here again."""
+        decision = self._inbox.decide(batch)
+        if decision.lost is not None:
+            self._say_lost(batch, decision.lost)
+            self._inbox.resume(batch.session, batch.track, decision.lost[1])
+        if decision.verdict is Verdict.HOLE:
+            self._ask_again(batch)
+        elif decision.verdict is Verdict.TAKE:
+            self._publish(decision.batch)
+
+    def _publish(self, batch: Batch) -> None:
+        self._stalled = batch
+        if self._sink.must_commit_before(batch):
+            self._commit()
+        self._bus.publish(batch)
+        self._inbox.took(batch)
+        self._stalled = None
+        owner = self._context.instance if batch.session == self._outbox.session else self._sessions[batch.session][0]
+        self._uncommitted.append((owner, batch._replace(data=b"")))
+        self._uncommitted_bytes += len(batch.data)
+        self._dirty_since = self._dirty_since or time.monotonic()
+
+    def _write_own(self) -> None:
+        """The writer's own system records take the same way, without a lane."""
+        self._outbox.cut("system")
+        for batch in self._outbox.take():
+            decision = self._inbox.decide(batch)
+            if decision.verdict is Verdict.TAKE:
+                try:
+                    self._publish(decision.batch)
+                except OSError:
+                    self._stalled = None  # the outbox holds it
+                    self._outbox.restart()
+                    raise
+
+    def _do_due(self, quiet: bool) -> None:
+        now = time.monotonic()
+        if self._dirty_since and (now >= self._dirty_since + self._interval or self._uncommitted_bytes >= COMMIT_BYTES):
+            self._commit()
+        if now >= self._flight_at:
+            self._flight_at = now + FLIGHT_S
+            self._write_flight()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._close_sessions()
+        if (quiet or self._sink.working) and now >= self._seal_at:
+            self._seal(now)
+
+    def _close_sessions(self) -> None:
+        if self._accounts.closing(self._intake):
+            self._commit()
+            for session in self._accounts.close(self._intake, self._sessions):
+                self._inbox.close(session)
+                del self._sessions[session]
+                self._sink.forget_session(session)
+
+    def _commit(self) -> None:
+        began = time.monotonic()
+        self.commits += self._sink.commit()
+        self.commits += self._flight.commit()
+        for owner, batch in self._uncommitted:
+            self._accounts.committed(owner, batch)
+        self._outbox.acknowledge("system", self._inbox.last(self._outbox.session, "system"))
+        self._sink.publish()
+        if self._uncommitted:
+            self._interval = self._context.settings.config.archive.commit_interval
+            self._context.progress()
+            batches = [batch for _, batch in self._uncommitted]
+            self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, wall_ns())
+        self._uncommitted.clear()
+        self._uncommitted_bytes = 0
+        self._dirty_since = 0.0
+
+    def _seal(self, now: float) -> None:
+        try:
+            seal = self._sink.step(wall_ns())
+        except OSError as error:
+            self._seal_at = now + SEAL_AGAIN_S
+            log.error("a segment could not be sealed: %s; trying again in %.0f s", error, SEAL_AGAIN_S)
+            return
+        if seal is not None:
+            self._say("segment_sealed", "info", seal.to_data())
+
+    def _say(self, event: str, severity: str, data: dict[str, Any]) -> None:
+        now = wall_ns()
+        flow = f"flow.{self._context.instance}.system."
+        self._board.cell(flow + "received").add()
+        seq = self._outbox.put("system", now, system_tail("writer", event, severity, data, now))
+        if seq:
+            self._board.cell(flow + "offered").set(pack(self._context.incarnation, seq))
+        else:
+            self._board.cell(flow + "shed").add()
+
+    def _say_lost(self, batch: Batch, lost: tuple[int, int]) -> None:
+        log.critical("%s %s: records %d to %d are held by nobody any more", batch.session, batch.track, *lost)
+        scope = {"session": batch.session, "track": batch.track, "first": lost[0], "last": lost[1]}
+        at = kst_text(batch.first_recv)
+        self._say("incident", "critical", {"kind": "lost", "from": at, "to": at, "scope": scope})
+
+    def _ask_again(self, batch: Batch) -> None:
+        now = time.monotonic()
+        producer = self._sessions[batch.session][0]
+        if now >= self._resend_asked.get(producer, 0.0) + RESEND_AGAIN_S:
+            self._resend_asked[producer] = now
+            log.warning("%s %s: a hole before %d, asking for it again", batch.session, batch.track, batch.first)
+            self._board.cell(f"flow.{producer}.{batch.track}.resend").add()
+
+    def _write_flight(self) -> None:
+        self._flight.write(self._flight_line.next(self._figures))
+        self._dirty_since = self._dirty_since or time.monotonic()
+
+
+def _lock(root: Root) -> int:
+    """The right to change the archive: a flock that a stuck predecessor keeps until it is really gone."""
+    descriptor = os.open(root.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, "another process still holds the archive's lock", str(root.path / LOCK)) from error
+    return descriptor
+
+
+def _device(number: int) -> str:
+    return f"{os.major(number)}:{os.minor(number)}"

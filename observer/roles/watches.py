@@ -1,0 +1,165 @@
+"""What the janitor's main loop watches: faults that begin and end, the balance, the clock. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from observer.archive.layout import parse_segment
+from observer.clock import interval_start_s
+from observer.roles.chronicle import Telling
+
+Fault = dict[str, Any]
+Key = tuple[str, str, str]
+
+AGAIN_S = 60.0
+BALANCE_S = 10.0
+BALANCE_SLACK_S = 1.0  # so long may a producer's words differ from each other
+STEP_S = 1.0
+FILE_DUE_S = 300  # "no file at five past the hour"
+
+_TOLD_OF_A_FAULT = ("kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action")
+
+
+class FaultWatch:
+    """Tells where a fault of any role begins, again every AGAIN_S while it lasts, and where it ends. The roles only state it.
+
+    A fault is known by (role, kind, path). While a role has no note nothing is known of its faults: they neither begin nor
+    end.
+
+    Args:
+        known: faults that an earlier watch has told the beginning of, each with its ``role``.
+    """
+
+    def __init__(self, known: Iterable[Fault] = ()) -> None:
+        self._known: dict[Key, Fault] = {_key(fault["role"], fault): fault for fault in known}
+
+    @property
+    def known(self) -> list[Fault]:
+        """The faults that have begun and not ended."""
+        return list(self._known.values())
+
+    def compare(self, stated: Mapping[str, list[Fault] | None], wall_s: float) -> list[Telling]:
+        """What began and what ended.
+
+        Args:
+            stated: the faults each role states; None: it says nothing.
+            wall_s: wall seconds.
+        """
+        told = []
+        for role, faults in stated.items():
+            if faults is None:
+                continue
+            present = {_key(role, fault): fault for fault in faults}
+            for key, fault in present.items():
+                known = self._known.get(key)
+                told_at = wall_s if known is None else float(known.get("told_at", wall_s))
+                if known is None:
+                    told.append(Telling("fault_begin", _severity(fault), _data(role, fault)))
+                elif wall_s - told_at >= AGAIN_S:
+                    told_at = wall_s
+                    told.append(Telling("fault_again", _severity(fault), {**_data(role, fault), **_lasted(fault, wall_s)}))
+                self._known[key] = {**fault, "role": role, "told_at": told_at}
+            for key in [key for key in self._known if key[0] == role and key not in present]:
+                ended = self._known.pop(key)
+                told.append(Telling("fault_end", "info", {**_data(role, ended), **_lasted(ended, wall_s)}))
+        return told
+
+
+def _lasted(fault: Fault, wall_s: float) -> dict[str, float]:
+    return {"duration_s": round(max(0.0, wall_s - float(fault.get("since") or wall_s)), 3)}
+
+
+class BalanceWatch:
+    """Finds records that were received and are nowhere.
+
+    A producer publishes its words one after the other, so a single look may be off by what comes in a moment. What is
+    missing is missing in every look: the fault is that for BALANCE_S no look was better than what comes in BALANCE_SLACK_S,
+    always to the same side.
+    """
+
+    def __init__(self) -> None:
+        self._looks: deque[tuple[float, dict[str, tuple[int, int]]]] = deque()
+        self._since: dict[str, float] = {}
+
+    def look(self, mono: float, wall_s: float, tracks: Mapping[str, Mapping[str, Any]]) -> list[Fault]:
+        """Take the tracks of a view in; the faults there are now."""
+        self._looks.append((mono, {name: (track["unexplained"], track["received"]) for name, track in tracks.items()}))
+        while len(self._looks) > 1 and self._looks[1][0] <= mono - BALANCE_S:
+            self._looks.popleft()
+        if mono - self._looks[0][0] < BALANCE_S:
+            return []
+        faults = []
+        for name in tracks:
+            least = self._least(name, mono - self._looks[0][0])
+            if not least:
+                self._since.pop(name, None)
+                continue
+            since = self._since.setdefault(name, wall_s)
+            where = "received and nowhere" if least > 0 else "on disk or refused, but were never received"
+            what = f"{abs(least):,} records of {name} are {where}"
+            faults.append({
+                "kind": "balance", "class": "balance", "severity": "critical", "since": since, "path": name,
+                "what": what, "hint": "this is a bug in Observer: keep the logs, run observer verify, and report it",
+            })  # fmt: skip
+        return faults
+
+    def _least(self, name: str, seconds: float) -> int:
+        values = [look[name][0] for _, look in self._looks]
+        if min(values) <= 0 <= max(values):
+            return 0
+        least = min(values, key=abs)
+        came = self._looks[-1][1][name][1] - self._looks[0][1][name][1]
+        return least if abs(least) > came / seconds * BALANCE_SLACK_S else 0
+
+
+class ClockWatch:
+    """Tells when the wall clock jumps against the monotonic one."""
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def look(self, offset_s: float) -> Telling | None:
+        """Take in how far the wall clock is ahead, seconds."""
+        before, self._offset = self._offset, offset_s
+        if before is None or abs(offset_s - before) < STEP_S:
+            return None
+        return Telling("clock_step", "warning", {"step_s": round(offset_s - before, 3)})
+
+
+def missing_file(track: str, newest: str | None, now_ns: int, roll_s: int, market_open_s: float | None, since_s: float) -> Fault | None:
+    """The fault "no file at five past the hour".
+
+    Args:
+        track: ``swing`` or ``scalp``.
+        newest: relative path of its newest file, None when there is none.
+        now_ns: wall ns.
+        roll_s: the track's roll interval, seconds.
+        market_open_s: how long the market has been open; None: it is closed.
+        since_s: what the fault says as its begin, wall seconds.
+    """
+    hour = interval_start_s(now_ns, 3600)
+    if market_open_s is None or market_open_s < FILE_DUE_S or now_ns / 1e9 - hour < FILE_DUE_S:
+        return None
+    name = parse_segment(newest) if newest else None
+    if name is not None and name.start_s + roll_s > hour:
+        return None
+    last = f"the newest is {newest}" if newest else "there is none at all"
+    return {
+        "kind": "no_file", "class": "silence", "severity": "warning", "since": since_s, "path": track,
+        "what": f"no {track} file of this hour five minutes into it, {last}", "hint": "see data, broker and archive in observer status",
+    }  # fmt: skip
+
+
+def _key(role: str, fault: Fault) -> Key:
+    return role, str(fault.get("kind", "")), str(fault.get("path") or "")
+
+
+def _severity(fault: Fault) -> str:
+    return "critical" if fault.get("severity") == "critical" else "warning"
+
+
+def _data(role: str, fault: Fault) -> dict[str, Any]:
+    said = {key: fault[key] for key in _TOLD_OF_A_FAULT if fault.get(key) is not None}
+    return {"role": role, "class": "unknown", **said}

@@ -1,0 +1,437 @@
+"""The janitor: beats whatever the disk does, tells faults once, measures, deletes only when it may."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from observer.archive.layout import day_before
+from observer.archive.retention import ClockMark, Held
+from observer.archive.space import measure, newest_files, shares
+from observer.board import Board
+from observer.clock import SECOND_NS, kst_day, wall_ns
+from observer.config import Config
+from observer.delivery.lanes import LanePool
+from observer.delivery.producer import Producer
+from observer.errors import ObserverError
+from observer.roles import disk_watch, janitor
+from observer.roles.chronicle import Telling
+from observer.roles.desk import Desk
+from observer.roles.disk_watch import HUNG_S, DiskWatch
+from observer.roles.janitor import Janitor, Processes
+from observer.roles.role import Context
+from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWatch, missing_file
+from observer.settings import Settings
+from tests.board_scene import WALL, collector_note, running_board, settings_in, writer_note
+from tests.unit.test_chronicle import fits_contract
+from tests.unit.test_retention import make_archive, remaining
+from tests.waiting import wait_until
+
+
+class FakeProducer:
+    """Keeps what is put; everything is durable at the next tick."""
+
+    def __init__(self) -> None:
+        self.put: list[tuple[str, str, dict[str, Any]]] = []
+        self.durable = 0
+        self.writing = True
+
+    def put_system(self, event: str, severity: str, data: dict[str, Any]) -> int:
+        self.put.append((event, severity, data))
+        return len(self.put)
+
+    def tick(self) -> None:
+        if self.writing:
+            self.durable = len(self.put)
+
+    def acknowledged(self, track: str) -> int:
+        assert track == "system"
+        return self.durable
+
+    def drain(self, deadline_s: float, beat: Callable[[], None]) -> bool:
+        self.tick()
+        return True
+
+    def events(self) -> list[str]:
+        return [event for event, _, _ in self.put]
+
+
+class FakeContext(Context):
+    """A context whose producer is fake; the board's supervisor is our parent."""
+
+    def __init__(self, board: Board, settings: Settings) -> None:
+        board.cell("supervisor.pid").set(os.getppid())
+        board.cell("role.janitor.pid").set(os.getpid())
+        super().__init__("janitor", board.get("role.janitor.incarnation"), board, settings, cast(LanePool, None))
+        self.fake = FakeProducer()
+
+    def producer(self) -> Producer:
+        return cast(Producer, self.fake)
+
+
+def made(tmp_path: Path, board: Board | None = None) -> tuple[Janitor, FakeContext]:
+    context = FakeContext(board or running_board(), settings_in(tmp_path))
+    made_janitor = Janitor(context)
+    made_janitor.disk.known_faults = []
+    return made_janitor, context
+
+
+def fault(kind: str, **more: Any) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "class": "space",
+        "severity": "critical",
+        "since": WALL / SECOND_NS,
+        "what": f"{kind} is broken",
+        "hint": "mend it",
+        **more,
+    }
+
+
+def test_each_turn_beats_and_the_note_says_what_was_measured(tmp_path: Path) -> None:
+    one, context = made(tmp_path)
+    context.board.cell("role.janitor.beat").set(0)
+    one.disk.turn(time.monotonic())
+    one.turn(time.monotonic())
+    assert context.board.get("role.janitor.beat") > 0
+    note = context.board.note("janitor").read()
+    assert note is not None and {"archive", "cache", "runtime"} == set(note["disk"][0]["holds"])
+    assert note["processes"]["janitor"]["rss"] > 0
+
+
+def test_progress_is_counted_only_after_a_second(tmp_path: Path) -> None:
+    one, context = made(tmp_path)
+    before = context.board.get("role.janitor.progress")
+    now = time.monotonic()
+    one.turn(now)
+    assert context.board.get("role.janitor.progress") == before
+    one.turn(now + 1.6)
+    assert context.board.get("role.janitor.progress") == before + 1
+
+
+def test_a_fault_of_the_writer_begins_and_ends_once_in_the_record(tmp_path: Path) -> None:
+    board = running_board()
+    one, context = made(tmp_path, board)
+    now = time.monotonic()
+    for turn, faults in enumerate(([], [fault("archive", path="/srv")], [fault("archive", path="/srv", attempts=2)], [], [])):
+        board.note("writer").write(1, writer_note(faults=faults))
+        one.turn(now + turn)
+    told = [(event, data["kind"], data["role"]) for event, _, data in context.fake.put if event.startswith("fault")]
+    assert told == [("fault_begin", "archive", "writer"), ("fault_end", "archive", "writer")]
+    assert all(fits_contract(*record) for record in context.fake.put)
+
+
+def test_a_fault_the_collector_tells_itself_is_not_told_twice(tmp_path: Path) -> None:
+    board = running_board()
+    one, context = made(tmp_path, board)
+    board.note("collector").write(3, collector_note(faults=[fault("broker")]))
+    one.turn(time.monotonic())
+    assert "fault_begin" not in context.fake.events()
+
+
+def test_nothing_is_told_while_the_earlier_janitors_session_is_open(tmp_path: Path) -> None:
+    board = running_board()
+    one, context = made(tmp_path, board)
+    board.ring_put(1, 0, 0, 1 << 16, WALL)
+    board.ring_tell(1, 1 << 40 | 1)
+    board.note("writer").write(1, writer_note(faults=[fault("archive")]))
+    one.turn(time.monotonic())
+    assert context.fake.put == []
+    board.cell("flow.janitor.system.closed").set(1 << 40)
+    one.turn(time.monotonic() + 1)
+    assert context.fake.events()[:2] == ["start", "fault_begin"]
+
+
+def test_a_disk_that_does_not_answer_is_a_fault_and_the_loop_goes_on(tmp_path: Path) -> None:
+    one, context = made(tmp_path)
+    one.disk._alive(True)
+    one.turn(time.monotonic() + HUNG_S + 1)
+    note = context.board.note("janitor").read()
+    assert note is not None and [entry["kind"] for entry in note["faults"]] == ["disk_hung"]
+    assert context.board.get("role.janitor.beat") > 0
+
+
+def test_the_supervisor_being_gone_ends_the_janitor(tmp_path: Path) -> None:
+    context = FakeContext(running_board(), settings_in(tmp_path))
+    context._supervisor = 1
+    with pytest.raises(SystemExit):
+        Janitor(context).turn(time.monotonic())
+
+
+def test_main_serves_nothing_without_a_socket_and_ends_when_asked(tmp_path: Path) -> None:
+    context = FakeContext(running_board(), settings_in(tmp_path))
+    ended: list[int] = []
+    thread = threading.Thread(target=lambda: ended.append(janitor.main(context)))
+    thread.start()
+    wait_until(lambda: context.board.note("janitor").read(), 5, "the janitor's first note")
+    context.stopping.set()
+    thread.join(5)
+    assert ended == [0]
+
+
+def test_known_faults_of_the_janitor_before_end_in_the_record_of_this_one(tmp_path: Path) -> None:
+    first, context = made(tmp_path)
+    context.board.note("writer").write(1, writer_note(faults=[fault("archive")]))
+    first.turn(time.monotonic())
+    first.disk.turn(time.monotonic())
+    second, after = made(tmp_path)
+    second.disk.known_faults = None
+    second.turn(time.monotonic())
+    assert "fault_end" not in after.fake.events()
+    second.disk.turn(time.monotonic())
+    second.turn(time.monotonic() + 1)
+    second.turn(time.monotonic() + 2)
+    assert after.fake.events() == ["fault_end"]
+
+
+class TestFaultWatch:
+    def test_a_role_that_says_nothing_neither_begins_nor_ends_a_fault(self) -> None:
+        watch = FaultWatch()
+        assert [told.event for told in watch.compare({"writer": [fault("archive")]}, 5.0)] == ["fault_begin"]
+        assert watch.compare({"writer": None}, 6.0) == []
+        ended = watch.compare({"writer": []}, WALL / SECOND_NS + 7)
+        assert [(told.event, told.data["duration_s"]) for told in ended] == [("fault_end", 7.0)]
+
+    def test_a_fault_that_lasts_is_told_again_once_a_minute(self) -> None:
+        watch = FaultWatch()
+        told = [told.event for second in range(130) for told in watch.compare({"writer": [fault("archive")]}, 1000.0 + second)]
+        assert told == ["fault_begin", "fault_again", "fault_again"]
+
+    def test_the_same_kind_on_two_paths_are_two_faults(self) -> None:
+        watch = FaultWatch()
+        told = watch.compare({"janitor": [fault("no_file", path="swing"), fault("no_file", path="scalp")]}, 5.0)
+        assert len(told) == 2
+        assert len(watch.compare({"janitor": [fault("no_file", path="swing")]}, 5.0)) == 1
+
+
+class TestBalanceWatch:
+    @staticmethod
+    def looks(watch: BalanceWatch, values: list[int], rate: int = 0) -> list[dict[str, Any]]:
+        faults: list[dict[str, Any]] = []
+        for number, value in enumerate(values):
+            faults = watch.look(number * 0.5, 100.0 + number, {"scalp": {"unexplained": value, "received": rate * number}})
+        return faults
+
+    def test_a_lasting_difference_is_a_fault_after_ten_seconds(self) -> None:
+        assert self.looks(BalanceWatch(), [3] * int(BALANCE_S * 2)) == []
+        found = self.looks(BalanceWatch(), [3] * (int(BALANCE_S * 2) + 1))
+        assert found[0]["what"] == "3 records of scalp are received and nowhere"
+
+    def test_a_difference_that_comes_and_goes_is_none(self) -> None:
+        assert self.looks(BalanceWatch(), [3, 0, 5, 2] * 20) == []
+
+    def test_what_comes_in_a_moment_is_no_fault_while_data_flows(self) -> None:
+        assert self.looks(BalanceWatch(), [40] * 60, rate=1500) == []
+
+    def test_more_on_disk_than_was_received_is_a_fault_too(self) -> None:
+        assert "never received" in self.looks(BalanceWatch(), [-2] * 30)[0]["what"]
+
+
+def test_a_clock_step_is_told_once() -> None:
+    watch = ClockWatch()
+    told = [watch.look(offset) for offset in (0.0, 0.2, 3600.2, 3600.3)]
+    assert told == [None, None, Telling("clock_step", "warning", {"step_s": 3600.0}), None]
+
+
+@pytest.mark.parametrize(
+    ("newest", "minutes", "open_s", "missing"),
+    [
+        ("scalp/20261123/09_05_00.jsonl", 6, 9999.0, False),
+        ("scalp/20261123/08_59_00.jsonl", 6, 9999.0, True),
+        ("scalp/20261123/08_59_00.jsonl", 4, 9999.0, False),
+        ("scalp/20261123/08_59_00.jsonl", 6, 200.0, False),
+        ("scalp/20261123/08_59_00.jsonl", 6, None, False),
+        (None, 6, 9999.0, True),
+    ],
+)
+def test_no_file_at_five_past_the_hour_is_a_fault_when_the_market_is_open(
+    newest: str | None, minutes: int, open_s: float | None, missing: bool
+) -> None:
+    found = missing_file("scalp", newest, WALL + minutes * 60 * SECOND_NS, 60, open_s, 1.0)
+    assert (found is not None) is missing
+
+
+def test_the_desk_keeps_order_and_waits_for_room() -> None:
+    taken: list[str] = []
+    room, durable = [1], [0]
+
+    def put(event: str, severity: str, data: dict[str, Any]) -> int:
+        if not room[0]:
+            return 0
+        room[0] -= 1
+        taken.append(event)
+        return len(taken)
+
+    desk = Desk(put, lambda: durable[0])
+    first, second = desk.tell("deleting", "info", {}), desk.tell("deleted", "info", {})
+    desk.turn()
+    assert taken == ["deleting"] and not first.wait(0)
+    durable[0], room[0] = 1, 5
+    desk.turn()
+    assert first.wait(0) and not second.wait(0) and taken == ["deleting", "deleted"]
+
+
+def test_space_is_what_an_ordinary_user_may_use_and_uncounted_inodes_are_unknown() -> None:
+    root_only = os.statvfs_result((4096, 4096, 1000, 50, 0, 0, 0, 0, 0, 255))
+    assert shares(root_only) == {"used": 1.0, "free": 0, "inodes_free": None, "inodes_used": None}
+    plenty = os.statvfs_result((4096, 4096, 1000, 550, 500, 100, 60, 40, 0, 255))
+    assert shares(plenty) == {"used": round(1 - 500 / 950, 4), "free": 500 * 4096, "inodes_free": 40, "inodes_used": 0.5}
+
+
+def test_one_filesystem_is_one_disk_and_a_place_not_there_yet_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    found = measure({"archive": tmp_path, "cache": tmp_path / "cache", "runtime": tmp_path / "missing"})
+    assert [disk["holds"] for disk in found] == [["archive", "cache"]]
+
+
+def test_the_newest_file_is_found_by_its_name(tmp_path: Path) -> None:
+    for name in ("scalp/20261122/15_29_00.jsonl", "scalp/20261123/09_01_00.jsonl", "scalp/20261123/09_01_00.2.jsonl.part"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    (tmp_path / "scalp" / "20261124").mkdir()
+    assert newest_files(tmp_path) == {"scalp": ("scalp/20261123/09_01_00.jsonl", 5)}
+
+
+def test_processes_that_are_gone_have_no_figures() -> None:
+    board = running_board()
+    board.cell("role.writer.pid").set(2**22 + 1)
+    board.cell("role.collector.pid").set(os.getpid())
+    board.cell("role.janitor.pid").set(0)
+    assert set(Processes().figures(board, 1.0)) == {"collector"}
+
+
+class Told:
+    """What the disk thread tells; all of it is durable at once."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def __call__(self, event: str, data: dict[str, Any]) -> Told:
+        self.events.append(f"{event} {data['path']}")
+        return self
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+
+def old_archive(settings: Settings) -> Path:
+    """An archive with a sealed file of each of the last seven days."""
+    today, root = kst_day(wall_ns()), settings.paths.asset_dir
+    held = [Held(f"scalp/{day_before(today, age)}/09_00_00.jsonl", 3) for age in range(7)]
+    make_archive(root, held, {file.path for file in held})
+    (root / "system" / "20261123.jsonl").rename(root / "system" / f"{today}.jsonl")
+    return root
+
+
+def retention_turn(watch: DiskWatch) -> None:
+    watch._retain_at = 0.0
+    watch.turn(time.monotonic())
+
+
+def test_the_disk_thread_deletes_what_the_plan_says_and_only_then_says_deleted(tmp_path: Path) -> None:
+    settings, told = settings_in(tmp_path), Told()
+    root = old_archive(settings)
+    watch = DiskWatch(settings, told, threading.Event())
+    watch.archive_ok = True
+    before = remaining(root)
+    retention_turn(watch)
+    assert len(before - remaining(root)) == 2
+    assert [event.split()[0] for event in told.events] == ["deleting", "deleting", "deleted", "deleted"]
+    assert watch.retention is not None and watch.retention["files"] == 2 and watch.faults == []
+
+
+def test_nothing_is_deleted_while_no_writer_can_write(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    root = old_archive(settings)
+    watch = DiskWatch(settings, Told(), threading.Event())
+    before = remaining(root)
+    retention_turn(watch)
+    assert remaining(root) == before and watch.faults == []
+
+
+def test_nothing_is_deleted_where_the_archives_disk_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    root = old_archive(settings)
+    monkeypatch.setattr(disk_watch, "why_missing", lambda *_: ObserverError("the disk is not mounted"))
+    watch = DiskWatch(settings, Told(), threading.Event())
+    watch.archive_ok = True
+    before = remaining(root)
+    retention_turn(watch)
+    assert remaining(root) == before
+    assert [entry["what"] for entry in watch.faults] == ["nothing is deleted: the disk is not mounted"]
+
+
+def test_nothing_is_deleted_after_the_wall_clock_was_set_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_in(tmp_path)
+    root = old_archive(settings)
+    marks = iter(
+        [ClockMark("b", 1000.0, 10.0), ClockMark("b", 1000.0 + 9 * 86400, 20.0), ClockMark("b", 1000.0 + 9 * 86400 + 3600, 3620.0)]
+    )
+    monkeypatch.setattr(disk_watch, "clock_mark", lambda: next(marks))
+    counts = []
+    for _ in range(3):  # each with a new janitor: the mark outlives it
+        watch = DiskWatch(settings, Told(), threading.Event())
+        watch.archive_ok = True
+        retention_turn(watch)
+        counts.append(len(remaining(root)))
+        doubted = [entry["kind"] for entry in watch.faults]
+        assert doubted == (["retention_waits"] if len(counts) == 2 else [])
+    assert counts[0] == counts[1] > counts[2]
+
+
+def test_a_finding_is_a_fault_until_a_run_no_longer_finds_it(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, Config())
+    root = old_archive(settings)
+    odd = root / "scalp" / day_before(kst_day(wall_ns()), 2) / "notes.txt"
+    odd.write_text("?")
+    watch = DiskWatch(settings, Told(), threading.Event())
+    watch.archive_ok = True
+    retention_turn(watch)
+    watch.turn(time.monotonic())
+    assert [entry["kind"] for entry in watch.faults] == ["retention_findings"]
+    odd.unlink()
+    retention_turn(watch)
+    assert watch.faults == []
+
+
+def test_a_disk_error_is_a_fault_with_its_class_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> list[dict[str, Any]]:
+        raise OSError(5, "Input/output error", "/srv")
+
+    watch = DiskWatch(settings_in(tmp_path), Told(), threading.Event())
+    with monkeypatch.context() as patch:
+        patch.setattr(disk_watch, "measure", broken)
+        watch.turn(time.monotonic())
+    assert [(entry["kind"], entry["class"], entry["errno"]) for entry in watch.faults] == [("disk", "device", 5)]
+    assert watch.stuck_s(time.monotonic() + 99) == 0.0
+    watch.turn(time.monotonic())
+    assert watch.faults == []
+
+
+def test_the_thread_survives_a_bug_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = threading.Event()
+    watch = DiskWatch(settings_in(tmp_path), Told(), stopping)
+    monkeypatch.setattr(disk_watch, "measure", lambda _: 1 // 0)
+    watch.start()
+    wait_until(lambda: watch.faults, 5, "the fault")
+    assert watch.faults[0]["kind"] == "disk_watch" and watch.stuck_s(time.monotonic() + 99) == 0.0
+    stopping.set()
+
+
+def test_growth_is_what_a_file_gained_since_the_measurement_before(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    file = settings.paths.asset_dir / "scalp" / "20261123" / "09_00_00.jsonl"
+    file.parent.mkdir(parents=True)
+    watch = DiskWatch(settings, Told(), threading.Event())
+    grown = []
+    for text in (b"123", b"12345", b"12345"):
+        file.write_bytes(text)
+        watch.turn(time.monotonic())
+        grown.append(watch.growth["scalp"]["grown"])
+    assert grown == [3, 2, 0]

@@ -1,0 +1,1 @@
+"""Who lives: child life cycle, the supervising loop, systemd."""

@@ -1,0 +1,33 @@
+"""Which roles a new configuration concerns. Pure."""
+
+from __future__ import annotations
+
+from observer.errors import ConfigError
+from observer.settings import Settings
+
+_CONCERNS: dict[str, set[str]] = {
+    "archive": {"collector", "writer", "janitor"},
+    "retention": {"janitor"},
+    "disk": {"janitor"},
+    "kis": {"collector"},
+    "swing": {"collector"},
+    "scalp": {"collector"},
+    "market": {"collector", "janitor"},
+    "supervisor": set(),
+    "http": {"janitor"},
+}
+
+
+def changed_roles(old: Settings, fresh: Settings) -> set[str]:
+    """The roles that must be restarted for ``fresh`` to hold.
+
+    Raises:
+        ConfigError: it moves the archive, which only a restart of the service can do.
+    """
+    if old.paths != fresh.paths:
+        raise ConfigError(
+            f"the archive would move from {old.paths.asset_dir} to {fresh.paths.asset_dir}",
+            "that needs a restart of the service: systemctl restart observer",
+        )
+    changed = [section for section in _CONCERNS if getattr(old.config, section) != getattr(fresh.config, section)]
+    return set().union(*(_CONCERNS[section] for section in changed))

@@ -1,0 +1,97 @@
+"""`observer check`: would the service start with this configuration, and would it record what is meant?"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from observer import settings as observer_settings
+from observer.archive.places import Finding, judge_disk
+from observer.config import credentials_source, load_credentials
+from observer.config_file import differences
+from observer.errors import EXIT_FOUND, EXIT_OK, ConfigError
+from observer.settings import Settings
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `observer check`."""
+    parser.add_argument("--json", action="store_true", help="print JSON for a program")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show what the configuration means; 1 when something was found, 78 (by ConfigError) when it cannot be right."""
+    settings = observer_settings.load(args.config, os.environ, Path.cwd())
+    findings = list(_judge(settings))
+    if args.json:
+        sys.stdout.write(_as_json(settings, findings) + "\n")
+    else:
+        sys.stdout.write("\n".join(_as_text(settings, findings)) + "\n")
+    return EXIT_FOUND if findings else EXIT_OK
+
+
+def _judge(settings: Settings) -> Iterator[Finding]:
+    try:
+        load_credentials(settings.environ)
+    except ConfigError as error:
+        yield Finding("credentials", error.what, error.hint)
+    yield from judge_disk(settings.paths, settings.config)
+    yield from _judge_port(settings)
+    kis = settings.config.kis
+    rest = urlsplit(kis.effective_rest_url)
+    if rest.scheme == "http" and rest.hostname not in _LOOPBACK:
+        yield Finding("kis", f"rest_url {kis.effective_rest_url} sends the credentials unencrypted", "use https")
+    if settings.config.market.calendar == "always" and kis.environment == "real" and not kis.ws_url:
+        yield Finding("market", 'calendar = "always" on the real host: silence at night will be an alarm', 'use calendar = "krx"')
+
+
+def _judge_port(settings: Settings) -> Iterator[Finding]:
+    host, port = settings.config.http.address
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+    except OSError as error:
+        listen = f'[http] listen = "{settings.config.http.listen}"'
+        if error.errno == errno.EADDRINUSE:
+            yield Finding("http", f"{listen} is in use", "by a running Observer? `observer status` tells; else choose another port")
+        else:
+            yield Finding("http", f"{listen} cannot be used: {error.strerror}", "choose an address of this host and a port over 1023")
+
+
+def _as_json(settings: Settings, findings: list[Finding]) -> str:
+    report = {
+        "config": str(settings.config_path) if settings.config_path else None,
+        "differs": [{"section": s, "key": k, "value": v, "default": d} for s, k, v, d in differences(settings.config)],
+        "archive": {"path": str(settings.paths.asset_dir), "rule": settings.paths.rule},
+        "findings": [{"place": item.place, "what": item.what, "hint": item.hint} for item in findings],
+    }
+    return json.dumps(report, indent=1, ensure_ascii=False)
+
+
+def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
+    config = settings.config
+    lines = [f"{'config':<12}{settings.config_path or 'no file; every key has its default'}"]
+    for section, key, value, default in differences(config):
+        lines.append(f"{'':<12}[{section}] {key} = {value}   (default {default})")
+    lines.append(f"{'archive':<12}{settings.paths.asset_dir}   chosen by {settings.paths.rule}")
+    lines.append(f"{'broker':<12}{config.kis.effective_rest_url}  {config.kis.effective_ws_url}")
+    lines.append(f"{'credentials':<12}{credentials_source(settings.environ) or 'none'}")
+    swing, scalp = config.swing, config.scalp
+    lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled, {len(scalp.symbols)} x {len(scalp.trs)} received")
+    lines.append(f"{'page':<12}http://{config.http.listen}/")
+    for finding in findings:
+        lines += ["", f"! {finding.place}: {finding.what}", f"  {finding.hint}"]
+    if not findings:
+        lines += ["", "nothing is wrong"]
+    return lines

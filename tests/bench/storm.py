@@ -1,0 +1,207 @@
+"""`make drill`: kill storms under load, compared with the simulator's truth.
+
+Each storm starts a simulator (with its truth) and the service, kills at random moments, stops in order and verifies the
+archive against the truth. Figures are printed; the exit code is 1 when a record is lost without a name, doubled or foreign.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from observer.archive.verify import verify_days
+from tests.service.stack import Stack
+from tests.waiting import wait_until
+
+PROJECT = Path(__file__).parent.parent.parent
+RATE = 3000
+HEARTBEAT_S = 3.0
+SETTLE_S = 15.0
+
+
+@contextmanager
+def market(rate: float = RATE) -> Iterator[Stack]:
+    """A running stack on the project's own filesystem."""
+    (PROJECT / "build").mkdir(exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
+    stack = Stack(directory, rate=rate, symbols=40, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s")
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+    shutil.rmtree(directory)
+
+
+def finish(name: str, stack: Stack, extra: str) -> bool:
+    """Stop, verify, print; returns whether nothing is wrong."""
+    assert stack.service is not None
+    code = stack.service.stop(60)
+    stack.simulator.stop()
+    report = verify_days(stack.archive, None, stack.truth)
+    facts = report.comparison
+    assert facts is not None
+    good = code == 0 and not report.problems and (report.missing_unexplained, report.doubled, report.foreign) == (0, 0, 0)
+    print(
+        f"{name}: sent {facts.sent:,}, on the archive {facts.held:,}, missing {facts.missing:,} "
+        f"(unexplained {report.missing_unexplained}), doubled {report.doubled}, foreign {report.foreign}, "
+        f"problems {len(report.problems)}, exit {code}; {extra}{'' if good else '   <-- WRONG'}",
+        flush=True,
+    )
+    for problem in report.problems[:5]:
+        print(f"  {problem}", flush=True)
+    return good
+
+
+def percentiles(seconds: list[float]) -> str:
+    """p50, p99 and the largest, in milliseconds."""
+    ordered = sorted(seconds)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return f"p50 {statistics.median(ordered) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, max {ordered[-1] * 1000:.0f} ms"
+
+
+def pid_of(stack: Stack, role: str) -> int:
+    """The pid of ``role``, waited for."""
+    wait_until(lambda: stack.pid(role), SETTLE_S, f"a {role}")
+    return stack.pid(role)
+
+
+def healthy(stack: Stack, role: str, other_than: int) -> bool:
+    """Whether ``role`` has a successor of ``other_than`` that has made progress."""
+    found = stack.status().get("roles", {}).get(role, {})
+    return found.get("pid") not in (None, 0, other_than) and found.get("state") == "healthy"
+
+
+def pause(dice: random.Random, longest_s: float) -> None:
+    """Until a random moment."""
+    time.sleep(dice.random() * longest_s)
+
+
+def storm_writer(kills: int) -> bool:
+    """SIGKILLs of the writer."""
+    dice = random.Random(1)
+    durable_again: list[float] = []
+    with market() as stack:
+        for _ in range(kills):
+            pause(dice, 0.3)
+            pid = pid_of(stack, "writer")
+            durable_again.append(kill_to_commit(stack, pid))
+            wait_until(lambda pid=pid: healthy(stack, "writer", pid), SETTLE_S, "a healthy writer")  # type: ignore[misc]
+        sessions = stack.state()["accepted"]
+        return finish(
+            f"{kills} SIGKILLs of the writer", stack, f"WebSocket sessions {sessions}; kill to durable: {percentiles(durable_again)}"
+        )
+
+
+def kill_to_commit(stack: Stack, pid: int) -> float:
+    """Kill the writer ``pid``; returns the seconds until its successor has made a commit, at most one commit too many."""
+    before = stack.status()["roles"]["writer"]["progress"]
+    os.kill(pid, signal.SIGKILL)
+    killed = time.monotonic()
+    first_seen = 0
+    while time.monotonic() < killed + SETTLE_S:
+        writer = stack.status().get("roles", {}).get("writer", {})
+        if writer.get("pid") in (None, 0, pid):
+            continue
+        first_seen = first_seen or writer["progress"]
+        if writer["progress"] > min(first_seen, before + 1):
+            break
+    return time.monotonic() - killed
+
+
+def storm_collector(kills: int) -> bool:
+    """SIGKILLs of the collector, the writer living on."""
+    dice = random.Random(2)
+    receiving_again: list[float] = []
+    with market() as stack:
+        writer = pid_of(stack, "writer")
+        for _ in range(kills):
+            pause(dice, 5.0 if dice.random() < 0.1 else 0.5)  # to subscribe to everything takes 4 s
+            pid = pid_of(stack, "collector")
+            os.kill(pid, signal.SIGKILL)
+            killed = time.monotonic()
+            wait_until(lambda pid=pid: healthy(stack, "collector", pid), SETTLE_S, "a healthy collector")  # type: ignore[misc]
+            receiving_again.append(time.monotonic() - killed)
+        same = stack.pid("writer") == writer
+        unexplained = min(abs(stack.status()["tracks"]["scalp"]["unexplained"]) for _ in range(50))  # words move while one looks
+        extra = f"writer {'lived on' if same else 'DIED'}; balance off by {unexplained}; kill to receiving: {percentiles(receiving_again)}"
+        return finish(f"{kills} SIGKILLs of the collector", stack, extra) and same
+
+
+def stopped_roles() -> bool:
+    """SIGSTOP of each role."""
+    took = {}
+    with market() as stack:
+        for role in ("collector", "writer", "janitor"):
+            pid, began = pid_of(stack, role), time.monotonic()
+            os.kill(pid, signal.SIGSTOP)
+            wait_until(lambda role=role, pid=pid: stack.replaced(role, pid), HEARTBEAT_S + 5, f"a new {role}")  # type: ignore[misc]
+            took[role] = time.monotonic() - began
+            wait_until(lambda role=role, pid=pid: healthy(stack, role, pid), SETTLE_S, f"a healthy {role}")  # type: ignore[misc]
+        figures = ", ".join(f"{role} {seconds:.2f} s" for role, seconds in took.items())
+        good = finish("SIGSTOP of each role", stack, f"replaced after {figures} (timeout {HEARTBEAT_S:g} s)")
+        return good and max(took.values()) < HEARTBEAT_S + 1
+
+
+def killed_supervisor(times: int) -> bool:
+    """SIGKILL of the supervisor, and the next start."""
+    gone: list[float] = []
+    with market() as stack:
+        for _ in range(times):
+            assert stack.service is not None
+            before = stack.durable()
+            wait_until(lambda before=before: stack.durable() > before + RATE, 20, "a second of ticks")  # type: ignore[misc]
+            children = psutil.Process(stack.service.pid).children()
+            began = time.monotonic()
+            stack.service.kill()
+            wait_until(lambda children=children: not any(map(runs, children)), 5, "the end of the children")  # type: ignore[misc]
+            gone.append(time.monotonic() - began)
+            stack.start()
+        return finish(f"{times} SIGKILLs of the supervisor", stack, f"children gone: {percentiles(gone)}")
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether ``process`` has not ended; one that only waits to be reaped has."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def stop_under_load() -> bool:
+    """SIGTERM under load."""
+    with market() as stack:
+        before = stack.durable()
+        wait_until(lambda: stack.durable() > before + 3 * RATE, 20, "three seconds of ticks")
+        return finish("SIGTERM under load", stack, "stopped in order")
+
+
+def main() -> int:
+    """Run the storms; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--writer", type=int, default=200, help="kills of the writer (default %(default)s)")
+    parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
+    options = parser.parse_args()
+    print(f"{RATE:,} ticks/s over 40 symbols, Python {sys.version.split()[0]}, {os.cpu_count()} cores", flush=True)
+    storms: list[Callable[[], bool]] = [
+        lambda: storm_writer(options.writer), lambda: storm_collector(options.collector), stopped_roles,
+        lambda: killed_supervisor(5), stop_under_load,
+    ]  # fmt: skip
+    results = [storm() for storm in storms]
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""What the tests on the host look at: faults as they are shown and told, an answer that never fails, a whole archive."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import orjson
+import requests
+
+from observer.archive.findings import Report
+from observer.archive.verify import verify_days
+from tests.service.stack import Stack
+from tests.waiting import wait_until
+
+
+class Probe:
+    """Asks /live all the time until told to end."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.wrong: list[str] = []
+        self.asked = 0
+        self._url = f"http://{stack.listen}/live"
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Ask no more; every answer must have been good."""
+        self._end.set()
+        self._thread.join(10)
+        assert self.asked > 0
+        assert self.wrong == []
+
+    def _ask(self) -> None:
+        while not self._end.wait(0.1):
+            self.asked += 1
+            try:
+                answer = requests.get(self._url, timeout=2)
+                if answer.status_code != 200:
+                    self.wrong.append(answer.text)
+            except requests.RequestException as error:
+                self.wrong.append(repr(error))
+
+
+def ready(stack: Stack) -> int:
+    """The status code of /ready."""
+    return requests.get(f"http://{stack.listen}/ready", timeout=5).status_code
+
+
+def fault(stack: Stack, of: str) -> dict[str, Any]:
+    """The archive's fault of class ``of`` that /status shows now; empty when there is none."""
+    shown: list[dict[str, Any]] = stack.status().get("faults", [])
+    return next((each for each in shown if (each["kind"], each["class"]) == ("archive", of)), {})
+
+
+def wait_for_fault(stack: Stack, of: str) -> dict[str, Any]:
+    """Wait until /status shows a fault of class ``of``."""
+    wait_until(lambda: fault(stack, of), 20, f"a fault of class {of}")
+    return fault(stack, of)
+
+
+def events(stack: Stack, name: str) -> list[dict[str, Any]]:
+    """The data of every system record ``name`` on the archive."""
+    lines = b"".join(path.read_bytes() for path in sorted(stack.archive.glob("system/2*.jsonl"))).splitlines()
+    return [record["data"] for line in lines if name.encode() in line and (record := orjson.loads(line))["event"] == name]
+
+
+def acknowledged_is_on_disk(stack: Stack) -> bool:
+    """Whether the archive holds at least as many ticks as /status calls durable."""
+    durable = stack.durable()
+    return durable <= sum(path.read_bytes().count(b"\n") for path in stack.archive.glob("scalp/*/*.jsonl"))
+
+
+def receives_and_holds(stack: Stack, count: int = 1500) -> int:
+    """Wait, while the archive cannot be written, until ``count`` more ticks came in; returns how many there are then."""
+    before = stack.status()["tracks"]["scalp"]["received"]
+    wait_until(lambda: stack.status()["tracks"]["scalp"]["received"] >= before + count, 15, "ticks received meanwhile")
+    assert acknowledged_is_on_disk(stack)
+    wait_until(lambda: ready(stack) == 503, 5, "/ready says no")
+    return int(stack.status()["tracks"]["scalp"]["received"])
+
+
+def goes_on(stack: Stack, held: int) -> None:
+    """Wait until all ``held`` ticks are durable and nothing is wrong any more."""
+    wait_until(lambda: stack.durable() >= held, 20, f"{held} durable ticks")
+    wait_until(lambda: stack.status()["faults"] == [] and ready(stack) == 200, 10, "the end of the fault")
+    assert stack.status()["tracks"]["scalp"]["shed"] == 0
+
+
+def told_with_begin_and_end(stack: Stack, of: str) -> None:
+    """Wait until the system track tells the begin and the end of a fault of class ``of``, as often the one as the other."""
+
+    def told(name: str) -> int:
+        return len([data for data in events(stack, name) if (data["kind"], data["class"]) == ("archive", of)])
+
+    wait_until(lambda: told("fault_begin") > 0 and told("fault_begin") == told("fault_end"), 10, f"begin and end of {of} in the chronicle")
+
+
+def proven(stack: Stack) -> Report:
+    """Stop service and simulator in order: beside the truth nothing is lost, doubled or torn on the archive."""
+    assert stack.service is not None
+    assert stack.service.stop() == 0, stack.service.text()
+    stack.simulator.stop()
+    report = verify_days(stack.archive, None, stack.truth)
+    assert report.problems == [], "\n".join(map(str, report.problems[:5]))
+    assert (report.doubled, report.foreign, report.missing_unexplained, report.missing_explained) == (0, 0, 0, 0)
+    assert [facts.path for facts in report.files if facts.torn] == []
+    assert report.comparison is not None
+    assert report.comparison.held > 1000
+    return report

@@ -1,0 +1,184 @@
+"""The whole service on the simulator's market, as its own processes: what service tests, drills and benchmarks run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from tests.waiting import wait_until
+
+CONFIG = """
+[archive]
+root = "{root}"
+roll = {{ swing = "1h", scalp = "{roll}", system = "1d" }}
+[kis]
+rest_url = "{rest}"
+ws_url = "{ws}"
+[swing]
+interval = "{swing}"
+symbols = {symbols}
+[scalp]
+symbols = {symbols}
+trs = {trs}
+[market]
+calendar = "always"
+[supervisor]
+heartbeat_timeout = "{heartbeat}"
+stop_timeout = "{stop}"
+[http]
+listen = "{listen}"
+"""
+
+
+class Process:
+    """A process of ours with its standard error in a file. ``through`` is a command that ends by executing ours."""
+
+    def __init__(self, name: str, arguments: list[str], directory: Path, environ: Mapping[str, str], through: tuple[str, ...] = ()) -> None:
+        self.log_path = directory / f"{name}.log"
+        with self.log_path.open("a") as log:
+            self.process = subprocess.Popen(
+                [*through, sys.executable, *arguments], stdout=log, stderr=log, cwd=directory, env={**os.environ, **environ}
+            )
+        self.pid = self.process.pid
+
+    def text(self) -> str:
+        """What it has said."""
+        return self.log_path.read_text()
+
+    def stop(self, patience_s: float = 30) -> int:
+        """SIGTERM, and wait; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(patience_s)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+class Stack:
+    """A simulator and the service on it, in one directory.
+
+    Args:
+        directory: an empty directory; archive, cache and runtime directory lie in it.
+        rate: trades a second over all symbols.
+        symbols: how many, or which.
+        options: further options of the simulator.
+        archive: the archive's root; by default in ``directory``.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        rate: float = 200,
+        symbols: int | tuple[str, ...] = 20,
+        options: tuple[str, ...] = (),
+        archive: Path | None = None,
+        **settings: str,
+    ) -> None:
+        self.directory = directory
+        self.archive = archive or directory / "archive"
+        self.truth = directory / "truth.jsonl"
+        self.symbols = symbols if isinstance(symbols, tuple) else tuple(f"{100_000 + 10 * number:06d}" for number in range(symbols))
+        self.listen = f"127.0.0.1:{free_port()}"
+        self.environ = {
+            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
+            "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
+        }  # fmt: skip
+        self.simulator = self._simulate(rate, options)
+        self.where = json.loads((directory / "ready.json").read_text())
+        self.config = directory / "observer.toml"
+        self.write_config(**settings)
+        self.service: Process | None = None
+
+    def write_config(self, **settings: str) -> None:
+        """Write the configuration anew."""
+        given = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "trs": '["H0STCNT0"]', **settings}
+        symbols = json.dumps(list(self.symbols))
+        where = {"rest": self.where["rest"], "ws": self.where["ws"], "root": self.archive, "listen": self.listen, "symbols": symbols}
+        self.config.write_text(CONFIG.format(**{**where, **given}))
+
+    def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
+        """Start the service; by default wait until ticks are durable."""
+        arguments = ["-m", "observer", "--config", str(self.config), "run"]
+        self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
+        if until_data:
+            wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
+        return self.service
+
+    def status(self) -> dict[str, Any]:
+        """The /status answer; empty while nobody answers."""
+        try:
+            found: dict[str, Any] = requests.get(f"http://{self.listen}/status", timeout=2).json()
+        except (requests.RequestException, ValueError):
+            return {}
+        return found
+
+    def durable(self, track: str = "scalp") -> int:
+        """Records of ``track`` that are durable, over all incarnations."""
+        return int(self.status().get("tracks", {}).get(track, {}).get("committed", 0))
+
+    def pid(self, role: str) -> int:
+        """The pid of ``role``, 0 while it has none."""
+        assert self.service is not None
+        for child in psutil.Process(self.service.pid).children():
+            try:
+                if child.name() == role and child.status() != psutil.STATUS_ZOMBIE:
+                    return child.pid
+            except psutil.NoSuchProcess:
+                continue
+        return 0
+
+    def replaced(self, role: str, old: int) -> bool:
+        """Whether ``role`` has another process than ``old``."""
+        return self.pid(role) not in (0, old)
+
+    def control(self, fault: str, **arguments: Any) -> dict[str, Any]:
+        """Command a fault of the simulator."""
+        answer = requests.post(f"{self.where['control']}/{fault}", json=arguments, timeout=5)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """The simulator's state."""
+        found: dict[str, Any] = requests.get(f"{self.where['control']}/state", timeout=5).json()
+        return found
+
+    def close(self) -> None:
+        """End whatever still runs."""
+        for process in (self.service, self.simulator):
+            if process is not None:
+                process.kill()
+
+    def _simulate(self, rate: float, options: tuple[str, ...]) -> Process:
+        ready = self.directory / "ready.json"
+        arguments = ["-m", "observer", "simulate", "--listen", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+        arguments += ["--rate", str(rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {})
+        wait_until(ready.exists, 15, f"the simulator: {process.text()}")
+        return process
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(moment: float) -> None:
+    """Wait for a moment of the monotonic clock."""
+    wait_until(lambda: time.monotonic() >= moment, max(0.0, moment - time.monotonic()) + 1, "a moment")

@@ -17,7 +17,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,7 +68,6 @@ class _Simulator:
         self.process = process
         self.where: dict[str, str] = {}
         self.died = ""
-        self._told_to_end = False
 
     def wait_until_ready(self, ready_file: Path) -> None:
         """Wait until it listens.
@@ -84,20 +82,19 @@ class _Simulator:
             time.sleep(0.02)
         self.where = json.loads(ready_file.read_text())
 
-    def watch(self) -> None:
-        """Say it when the simulator dies; to be run in a thread, whose signals all go to the main thread."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        status = self.process.wait()
-        if not self._told_to_end:
-            self.died = f"signal {-status}" if status < 0 else f"exit code {status}"
-            _say(
-                f"The simulator has died ({self.died}): there is no broker any more. Observer goes on and shows it. Ctrl-C ends the demo.",
-                sys.stderr.fileno(),
-            )
+    def look(self) -> None:
+        """Say it once when the simulator has died. The supervisor's loop calls this: the supervisor has no thread."""
+        status = self.process.poll()
+        if status is None or self.died:
+            return
+        self.died = f"signal {-status}" if status < 0 else f"exit code {status}"
+        _say(
+            f"The simulator has died ({self.died}): there is no broker any more. Observer goes on and shows it. Ctrl-C ends the demo.",
+            sys.stderr.fileno(),
+        )
 
     def end(self) -> None:
         """End it, at the latest after `END_S` seconds."""
-        self._told_to_end = True
         self.process.terminate()
         try:
             self.process.wait(END_S)
@@ -127,7 +124,6 @@ def _supervise(simulator: _Simulator, found: Settings, use_its_archive: bool, ro
     config = room / "observer.toml"
     config.write_text(demo_config(found, simulator.where, use_its_archive))
     own = settings.load(str(config), demo_environment(os.environ, found, room), Path.cwd())
-    threading.Thread(target=simulator.watch, name="simulator", daemon=True).start()
     _say(
         f"Observer records a simulated market ({simulator.where['rest']}).\n"
         f"  look at   http://{own.config.http.listen}/\n"
@@ -136,7 +132,7 @@ def _supervise(simulator: _Simulator, found: Settings, use_its_archive: bool, ro
         f"  stop      Ctrl-C",
         sys.stdout.fileno(),
     )
-    code = serve(own)
+    code = serve(own, simulator.look)
     return EXIT_FOUND if code == EXIT_OK and simulator.died else code
 
 

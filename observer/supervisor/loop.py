@@ -19,7 +19,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -53,13 +53,16 @@ LAST_ROLES_S = 4.0  # of stop_timeout, kept for the writer and the janitor
 DESCRIPTORS_SPARE = 512
 
 
-def supervise(settings: Settings, mains: Mapping[str, RoleMain], pool_size: int = POOL_SIZE) -> int:
+def supervise(
+    settings: Settings, mains: Mapping[str, RoleMain], pool_size: int = POOL_SIZE, each_turn: Callable[[], None] = lambda: None
+) -> int:
     """Run the service until it is told to stop.
 
     Args:
         settings: configuration, paths and environment.
         mains: what each role does.
         pool_size: lanes made ready for each producer.
+        each_turn: called in every turn of the loop; must not block.
 
     Returns:
         The exit code.
@@ -79,7 +82,7 @@ def supervise(settings: Settings, mains: Mapping[str, RoleMain], pool_size: int 
             "stop it first: systemctl stop observer, or end the other observer run",
         ) from None
     try:
-        return Supervisor(settings, mains, pool_size).run()
+        return Supervisor(settings, mains, pool_size, each_turn).run()
     finally:
         lock.release()
 
@@ -93,8 +96,9 @@ def lock_path(settings: Settings) -> Path:
 class Supervisor:
     """The loop and what only it has: signals, systemd, the listening socket, the order of the stop."""
 
-    def __init__(self, settings: Settings, mains: Mapping[str, RoleMain], pool_size: int) -> None:
+    def __init__(self, settings: Settings, mains: Mapping[str, RoleMain], pool_size: int, each_turn: Callable[[], None]) -> None:
         self._settings = settings
+        self._each_turn = each_turn
         self._systemd = Systemd()
         raise_descriptor_limit(2 * 2 * pool_size + DESCRIPTORS_SPARE)
         producers = [instance for instance in mains if instance != WRITER]
@@ -128,6 +132,7 @@ class Supervisor:
             self._crew.turn(now)
             if self._stop_order and self._continue_stop(now):
                 break
+            self._each_turn()
             self._publish(now)
             self._wait()
         self._systemd.turn(time.monotonic(), "stopped")

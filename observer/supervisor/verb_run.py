@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from observer import settings
@@ -25,11 +25,15 @@ def run(args: argparse.Namespace) -> int:
     return serve(settings.load(args.config, os.environ, Path.cwd()))
 
 
-def serve(found: Settings) -> int:
+def serve(found: Settings, each_turn: Callable[[], None] = lambda: None) -> int:
     """Supervise the real roles until told to stop; returns the exit code.
+
+    Args:
+        found: configuration, paths and environment.
+        each_turn: called in every turn of the supervisor's loop.
 
     Raises:
         ConfigError: there are no credentials, or the host allows too few open files.
         HeldError: another supervisor holds this archive.
     """
-    return supervise(found, MAINS)
+    return supervise(found, MAINS, each_turn=each_turn)

@@ -51,6 +51,8 @@ def _judge(settings: Settings) -> Iterator[Finding]:
         yield Finding("kis", f"rest_url {kis.effective_rest_url} sends the credentials unencrypted", "use https")
     if settings.config.market.calendar == "always" and kis.environment == "real" and not kis.ws_url:
         yield Finding("market", 'calendar = "always" on the real host: silence at night will be an alarm', 'use calendar = "krx"')
+    if settings.config.archive.fallback:
+        yield Finding("archive", "fallback is set and has no effect in this version", "records are held in memory while the archive fails")
 
 
 def _judge_port(settings: Settings) -> Iterator[Finding]:

@@ -1,0 +1,74 @@
+"""The flight recorder: one file that grows, and its move at midnight."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from observer.clock import SECOND_NS
+from observer.sinks import flight
+from observer.sinks.flight import FlightRecorder
+
+NOON = 1_790_046_000 * SECOND_NS  # 2026-09-22 12:00 KST
+DAY = 86_400 * SECOND_NS
+
+
+class Clock:
+    """The wall clock as the recorder sees it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = NOON
+        patch.setattr(flight, "wall_ns", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def note(recorder: FlightRecorder, number: int) -> None:
+    recorder.write({"line": number})
+    assert recorder.commit()
+
+
+def test_it_grows_by_whole_lines_and_a_successor_goes_on_in_it(tmp_path: Path, clock: Clock) -> None:
+    first = FlightRecorder(tmp_path)
+    note(first, 1)
+    with (tmp_path / "observer.jsonl").open("ab") as file:
+        file.write(b'{"line":')
+    os.utime(tmp_path / "observer.jsonl", ns=(clock.now, clock.now))
+    note(FlightRecorder(tmp_path), 2)
+    assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":1}\n{"line":2}\n'
+
+
+def test_a_file_of_an_earlier_day_is_moved_before_the_first_line(tmp_path: Path, clock: Clock) -> None:
+    note(FlightRecorder(tmp_path), 1)
+    os.utime(tmp_path / "observer.jsonl", ns=(clock.now, clock.now))
+    clock.now += 3 * DAY
+    note(FlightRecorder(tmp_path), 2)
+    assert (tmp_path / "system/observer-20260922.jsonl").read_bytes() == b'{"line":1}\n'
+    assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
+
+
+def test_at_midnight_the_day_gets_its_name_and_a_new_file_begins(tmp_path: Path, clock: Clock) -> None:
+    recorder = FlightRecorder(tmp_path)
+    note(recorder, 1)
+    clock.now += DAY
+    note(recorder, 2)
+    assert (tmp_path / "system/observer-20260922.jsonl").read_bytes() == b'{"line":1}\n'
+    assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
+
+
+def test_a_clock_that_is_set_back_over_midnight_overwrites_nothing(tmp_path: Path, clock: Clock) -> None:
+    recorder = FlightRecorder(tmp_path)
+    for number, days in enumerate((0, 1, 0, 1)):
+        clock.now = NOON + days * DAY
+        note(recorder, number)
+    kept = b"".join(path.read_bytes() for path in sorted(tmp_path.rglob("observer*.jsonl")))
+    assert sorted(kept.splitlines()) == [b'{"line":%d}' % number for number in range(4)]
+
+
+def test_nothing_written_is_nothing_to_commit(tmp_path: Path) -> None:
+    assert not FlightRecorder(tmp_path).commit()

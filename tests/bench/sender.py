@@ -15,6 +15,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from websockets.frames import Frame, Opcode
@@ -65,12 +66,12 @@ class Broker:
         threading.Thread(target=self.rest.serve_forever, daemon=True).start()
         self.listening = socket.create_server(("127.0.0.1", 0))
 
-    def accept(self) -> socket.socket:
-        """A client that has shaken hands and subscribed to everything."""
+    def accept(self, subscriptions: Iterable[tuple[str, str]]) -> socket.socket:
+        """A client that has shaken hands and subscribed to all of ``subscriptions`` (TR, symbol)."""
         connection, _ = self.listening.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         protocol = ServerProtocol()
-        wanted = set(SYMBOLS)
+        wanted = set(subscriptions)
         while wanted:
             protocol.receive_data(connection.recv(65536))
             for event in protocol.events_received():
@@ -82,15 +83,21 @@ class Broker:
                 connection.sendall(data)
         return connection
 
+    def close(self) -> None:
+        """Close the listening sockets."""
+        self.rest.shutdown()
+        self.rest.server_close()
+        self.listening.close()
+
     @staticmethod
-    def _acknowledge(protocol: ServerProtocol, message: dict[str, dict[str, dict[str, str]]]) -> str:
+    def _acknowledge(protocol: ServerProtocol, message: dict[str, dict[str, dict[str, str]]]) -> tuple[str, str]:
         asked = message["body"]["input"]
         answer = {
             "header": {**asked, "encrypt": "N"},
             "body": {"rt_cd": "0", "msg_cd": "OPSP0000", "msg1": "SUBSCRIBE SUCCESS", "output": {"iv": "0" * 16, "key": "k" * 32}},
         }
         protocol.send_text(json.dumps(answer).encode())
-        return asked["tr_key"]
+        return asked["tr_id"], asked["tr_key"]
 
 
 class _Rest(http.server.BaseHTTPRequestHandler):
@@ -145,7 +152,7 @@ def main() -> None:
     frames = make_frames(options.count)
     broker = Broker()
     print(json.dumps({"rest": broker.rest.server_address[1], "ws": broker.listening.getsockname()[1]}), flush=True)
-    connection = broker.accept()
+    connection = broker.accept(("H0STCNT0", symbol) for symbol in SYMBOLS)
     print(json.dumps({"subscribed": True}), flush=True)
     at = 0
     for line in sys.stdin:

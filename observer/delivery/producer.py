@@ -21,7 +21,7 @@ from observer.model.record import system_tail
 
 ROOM = 0.75
 TICK_S = 0.02
-QUIET_TICK_S = 0.04
+QUIET_TICK_S = 0.08
 SMALL_BYTES = 32 * 1024
 PAUSE_S = 0.002
 WRITER_OUT_S = 1.0

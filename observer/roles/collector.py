@@ -3,7 +3,7 @@
     REST thread (swing, calendar) ──┐
                                     ├──▶ Flow ──▶ producer ──▶ lane ──▶ writer
     WebSocket thread (scalp) ───────┘
-    main loop, every 20 to 40 ms: hears acknowledgements, looks at the time, tells incidents and faults, publishes, beats
+    main loop, every 20 to 80 ms: hears acknowledgements, looks at the time, tells incidents and faults, publishes, beats
 
 Guarantees: the main loop beats only while every source gives signs of life; a source that ended ends the collector, after
 what it had received was delivered; stopping closes the broker session in order and drains what is held.

@@ -57,7 +57,7 @@ class Recording:
         self._context = context
         self._beat = beat
         self._board = context.board
-        self._interval = 0.0  # the first commit of a successor is due at once, then `commit_interval` holds
+        self._interval = config.commit_interval
         self._lock = _lock(root)
         producers = [name for name in context.board.instances if name != context.instance]
         rolls = {"swing": config.roll.swing, "scalp": config.roll.scalp, "system": config.roll.system}
@@ -81,6 +81,7 @@ class Recording:
         self.commits = 0  # that made something durable
         self._stalled: Batch | None = None
         self._dirty_since = 0.0
+        self._committed_at = 0.0
         self._uncommitted: list[tuple[str, Batch]] = []
         self._uncommitted_bytes = 0
         self._flight_at = 0.0
@@ -174,7 +175,7 @@ class Recording:
             return 0.0
         now = time.monotonic()
         if self._dirty_since:
-            return max(0.0, min(idle_s, self._dirty_since + self._interval - now))
+            return max(0.0, min(idle_s, self._due_at() - now))
         return max(0.0, min(idle_s, self._flight_at - now))
 
     def _take(self, producer: str, batch: Batch) -> None:
@@ -227,7 +228,7 @@ class Recording:
 
     def _do_due(self, quiet: bool) -> None:
         now = time.monotonic()
-        if self._dirty_since and (now >= self._dirty_since + self._interval or self._uncommitted_bytes >= COMMIT_BYTES):
+        if self._dirty_since and (now >= self._due_at() or self._uncommitted_bytes >= COMMIT_BYTES):
             self._commit()
         if now >= self._flight_at:
             self._flight_at = now + FLIGHT_S
@@ -237,6 +238,10 @@ class Recording:
             self._close_sessions()
         if (quiet or self._sink.working) and now >= self._seal_at:
             self._seal(now)
+
+    def _due_at(self) -> float:
+        """When to commit: at once after a pause, and at most `commit_interval` after the first record that waits."""
+        return max(self._dirty_since, self._committed_at + self._interval)
 
     def _close_sessions(self) -> None:
         if self._accounts.closing(self._intake):
@@ -255,13 +260,12 @@ class Recording:
         self._outbox.acknowledge("system", self._inbox.last(self._outbox.session, "system"))
         self._sink.publish()
         if self._uncommitted:
-            self._interval = self._context.settings.config.archive.commit_interval
             self._context.progress()
             batches = [batch for _, batch in self._uncommitted]
             self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, wall_ns())
         self._uncommitted.clear()
         self._uncommitted_bytes = 0
-        self._dirty_since = 0.0
+        self._dirty_since, self._committed_at = 0.0, began
 
     def _seal(self, now: float) -> None:
         try:

@@ -35,18 +35,7 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
     if suspect and segment is not None and (root / path).stat().st_size > segment.committed:
         os.truncate(root / path, segment.committed)
     if segment is not None and segment.sha256 is not None and not suspect:
-        yield Seal(
-            path=path,
-            lines=segment.lines,
-            bytes=segment.size,
-            sha256=segment.sha256.hexdigest(),
-            first_recv=kst_text(segment.first_recv) if segment.first_recv else None,
-            last_recv=kst_text(segment.last_recv) if segment.last_recv else None,
-            ranges=merge_ranges(segment.ranges),
-            recovered=recovered,
-            suspect=False,
-            merged=False,
-        )
+        yield _known_seal(path, segment, segment.sha256.hexdigest(), recovered)
         return
     digest = hashlib.sha256()
     with (root / path).open("rb") as file:
@@ -73,6 +62,22 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
         ranges=merge_ranges(ranges),
         recovered=recovered,
         suspect=suspect,
+        merged=False,
+    )
+
+
+def _known_seal(path: str, segment: Segment, sha256: str, recovered: bool) -> Seal:
+    """The seal of a segment that its writer wrote from the first byte to the last."""
+    return Seal(
+        path=path,
+        lines=segment.lines,
+        bytes=segment.size,
+        sha256=sha256,
+        first_recv=kst_text(segment.first_recv) if segment.first_recv else None,
+        last_recv=kst_text(segment.last_recv) if segment.last_recv else None,
+        ranges=merge_ranges(segment.ranges),
+        recovered=recovered,
+        suspect=False,
         merged=False,
     )
 

@@ -25,6 +25,7 @@ from observer.settings import Settings
 from observer.sinks.jsonl import JsonlFileSink, LostError
 from tests.unit.test_jsonl_sink import LIFE, NOW, OURS, START, batch, failing, make, seal_all
 from tests.unit.test_jsonl_sink import board as board  # a fixture
+from tests.waiting import wait_until
 
 WRITER = 9
 
@@ -244,7 +245,8 @@ def test_what_a_dead_producer_sent_is_not_given_up_while_the_writer_itself_is_la
     board.cell("role.collector.lane").set(LaneWord(2, 4, WRITER).packed())
     for _ in range(3):  # an outage: it looks now and then and takes nothing
         intake.watch()
-        time.sleep(STUCK_S * 1.1)
+        late = time.monotonic() + STUCK_S * 1.1
+    wait_until(lambda: time.monotonic() > late, 3, "the writer to be late")
     got = []
     while (received := intake.get(0.3)) is not None:
         got += [received.batch.first] if received.batch else []

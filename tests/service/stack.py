@@ -133,13 +133,7 @@ class Stack:
     def pid(self, role: str) -> int:
         """The pid of ``role``, 0 while it has none."""
         assert self.service is not None
-        for child in psutil.Process(self.service.pid).children():
-            try:
-                if child.name() == role and child.status() != psutil.STATUS_ZOMBIE:
-                    return child.pid
-            except psutil.NoSuchProcess:
-                continue
-        return 0
+        return pid_of_role(self.service.pid, role)
 
     def replaced(self, role: str, old: int) -> bool:
         """Whether ``role`` has another process than ``old``."""
@@ -170,6 +164,17 @@ class Stack:
         process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {})
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
+
+
+def pid_of_role(supervisor: int, role: str) -> int:
+    """The pid of ``role`` below the process ``supervisor``, 0 while it has none."""
+    for child in psutil.Process(supervisor).children():
+        try:
+            if child.name() == role and child.status() != psutil.STATUS_ZOMBIE:
+                return child.pid
+        except psutil.NoSuchProcess:
+            continue
+    return 0
 
 
 def free_port() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.service.stack import pid_of_role
 from tests.waiting import wait_until
 
 RECORD = re.compile(rb'^\{"v":1,"session":"([^"]+)","track":"scalp","seq":(\d+),.*"n":(\d+),', re.MULTILINE)
@@ -33,13 +34,7 @@ class Rig:
 
     def pid(self, role: str) -> int:
         """The pid of ``role``, 0 while it has none."""
-        for child in psutil.Process(self.process.pid).children():
-            try:
-                if child.name() == role and child.status() != psutil.STATUS_ZOMBIE:
-                    return child.pid
-            except psutil.NoSuchProcess:
-                continue
-        return 0
+        return pid_of_role(self.process.pid, role)
 
     def replaced(self, role: str, old: int) -> bool:
         """Whether ``role`` has another process than ``old``."""

@@ -35,9 +35,12 @@ COUNT_BITS = 40
 COUNT_MASK = (1 << COUNT_BITS) - 1
 INCARNATION_MASK = (1 << 24) - 1
 
-SUPERVISOR = ("pid", "life", "beat", "started", "started_wall", "reloads", "ring_head", "stopping", "http_bound")
+SUPERVISOR = ("pid", "life", "beat", "started", "started_wall", "reloads", "ring_head", "stopping", "http_bound", "journal_lost")
 SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status", "last_death", "lane")
-OWN = ("beat", "progress", "told", "blind_from", "ws_attempts", "ws_next", "rest_next", "desired", "confirmed", "reconnects", "last_frame")
+OWN = (
+    "beat", "progress", "told", "blind_from", "ws_attempts", "ws_next", "rest_next", "desired", "confirmed", "reconnects", "last_frame",
+    "journal_lost",
+)  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")
 WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend")
 ACCEPTED = ("accepted",)

@@ -1,12 +1,14 @@
-"""Log lines to stderr, without secrets.
+"""Log lines to stderr, structured entries to the journal, without secrets.
 
 Under systemd (stderr is the journal's stream) every line begins with its priority, `<3>` … `<7>`, so that the journal
-knows a traceback's lines as errors too. Elsewhere a line reads `HH:MM:SS role level message`, in KST.
+knows a traceback's lines as errors too; a record made with `journal.entry` goes to journald as a structured entry, and
+as a line only where that is not possible. Elsewhere a line reads `HH:MM:SS role level message`, in KST.
 
 Guarantees
-    * A text given to `hide` leaves in no message, exception or traceback: redaction works on the finished text.
-    * Logging never raises and never waits for more than one write to stderr. What cannot be written is counted, and
-      the count is told with the next line that can.
+    * A text given to `hide` leaves in no message, field, exception or traceback: redaction works on the finished text.
+    * Logging never raises. Under systemd it never waits: a journald that does not read costs the line and nothing else;
+      elsewhere it waits for one write to stderr. What cannot be written is counted, and the count is told with the next
+      line that can.
     * One record is one write, so lines of several processes do not mix.
     * File descriptors 0 to 2 are never free to become an archive file.
 """
@@ -17,6 +19,8 @@ import json
 import logging
 import os
 import re
+import socket
+import stat
 import sys
 import threading
 import traceback
@@ -25,6 +29,7 @@ from types import TracebackType
 from urllib.parse import quote, quote_plus
 
 from observer.clock import SECOND_NS, kst
+from observer.journal import IDENTIFIER, JournalSocket
 
 HIDDEN = "***"
 STDERR = 2
@@ -77,6 +82,7 @@ def setup(role: str, environ: Mapping[str, str], level: str = "INFO") -> None:
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(StderrHandler(role, journal=_is_journal(environ)))
     root.setLevel(logging.WARNING)
     logging.getLogger("observer").setLevel(wanted if known else level)
@@ -87,12 +93,21 @@ def setup(role: str, environ: Mapping[str, str], level: str = "INFO") -> None:
         logging.getLogger("observer.logs").warning("OBSERVER_LOG_LEVEL=%s is no level; use DEBUG, INFO, WARNING or ERROR", wanted)
 
 
+def lost_entries() -> int:
+    """How many structured entries of this process journald did not take."""
+    return sum(handler.entries.lost for handler in logging.getLogger().handlers if isinstance(handler, StderrHandler) and handler.entries)
+
+
 class StderrHandler(logging.Handler):
-    """Writes each record to file descriptor 2 in one write.
+    """Writes each record to file descriptor 2 in one write, or to the journal where it is a structured entry.
 
     Args:
         role: who speaks.
         journal: stderr is read by journald: lines carry a priority instead of a time.
+
+    Attributes:
+        lost: lines that could not be written since the last one that could.
+        entries: the way of structured entries; None where there is no journal.
     """
 
     def __init__(self, role: str, journal: bool) -> None:
@@ -100,11 +115,20 @@ class StderrHandler(logging.Handler):
         self.role = role
         self.journal = journal
         self.lost = 0
+        self.entries = JournalSocket() if journal else None
         self._torn = False  # the last line stands there without its end
+
+    def close(self) -> None:
+        """Let go of the way to the journal."""
+        if self.entries is not None:
+            self.entries.close()
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write ``record``, whatever is wrong with it."""
         try:
+            if self.entries is not None and hasattr(record, "journal_entry") and self.entries.send(self._fields(record)):
+                return
             text = self.format(record)
         except Exception as error:  # noqa: BLE001 - a wrong format string or a broken __str__ ends as a line that says so
             message = record.msg[:500] if isinstance(record.msg, str) else type(record.msg).__name__
@@ -119,6 +143,19 @@ class StderrHandler(logging.Handler):
         if record.stack_info:
             text += "\n" + record.stack_info
         return self._lines(text, record)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, str]:
+        """The structured entry of ``record``, redacted."""
+        fields = {
+            "MESSAGE": f"{self.role}: {record.getMessage()}",
+            "PRIORITY": str(_priority(record.levelno)),
+            "SYSLOG_IDENTIFIER": IDENTIFIER,
+            "CODE_FILE": record.pathname,
+            "CODE_LINE": str(record.lineno),
+            "CODE_FUNC": record.funcName or "",
+            **record.journal_entry,  # type: ignore[attr-defined]
+        }
+        return {name: redact(value).translate(_CONTROL) for name, value in fields.items()}
 
     def _lines(self, text: str, record: logging.LogRecord) -> str:
         lines = redact(text).translate(_CONTROL).split("\n")
@@ -137,12 +174,22 @@ class StderrHandler(logging.Handler):
         data = ("\n" * self._torn + text).encode("utf-8", "backslashreplace")
         try:
             while data:
-                data = data[os.write(STDERR, data) :]
+                data = data[self._write_some(data) :]
                 self._torn = bool(data)
         except OSError:  # closed, full and not blocking, or the reader is gone: told with the next message that gets through
             self.lost += 1
         else:
             self.lost = 0
+
+    def _write_some(self, data: bytes) -> int:
+        if not self.journal or not stat.S_ISSOCK(os.fstat(STDERR).st_mode):
+            return os.write(STDERR, data)
+        # The stream's blocking mode is shared with every process of the service: each write says for itself not to wait.
+        stream = socket.socket(fileno=STDERR)
+        try:
+            return stream.send(data, socket.MSG_DONTWAIT)
+        finally:
+            stream.detach()
 
 
 def _priority(level: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 WAITS_S = (1.0, 2.0, 3.0, 4.0, 5.0)
 
@@ -27,6 +27,7 @@ _HINTS = {
     "resources": "raise LimitNOFILE= or memory; see observer status",
     "unknown": "see the message and journalctl -k",
 }
+_ACTION = "records are held in memory, nothing is acknowledged; the write is tried again after 1, 2, 3, 4 s, then every 5 s"
 
 
 def fault_class(number: int | None) -> str:
@@ -42,12 +43,14 @@ class Outage:
         error: the first error.
         since: monotonic seconds.
         since_wall: wall seconds.
+        refused: for a permission fault: what of the path refuses us (``component``, ``owner``, ``mode``, ``uid``).
     """
 
     error: OSError
     since: float
     since_wall: float
     attempts: int = 1
+    refused: dict[str, object] = field(default_factory=dict)
 
     @property
     def try_at(self) -> float:
@@ -55,13 +58,14 @@ class Outage:
         return self.since + sum(WAITS_S[: self.attempts]) + WAITS_S[-1] * max(0, self.attempts - len(WAITS_S))
 
     def again(self, error: OSError) -> None:
-        """Another attempt failed."""
-        self.error = error
+        """Another attempt failed, perhaps at another file: what is told stays with the first."""
+        if error.errno != self.error.errno:
+            self.error = error
         self.attempts += 1
 
     def same_as(self, error: OSError) -> bool:
-        """Whether ``error`` is the fault that is known already."""
-        return error.errno == self.error.errno
+        """Whether ``error`` is of the fault that is known already."""
+        return fault_class(error.errno) == fault_class(self.error.errno)
 
     def as_fault(self) -> dict[str, object]:
         """The fault as it stands in the role's note."""
@@ -76,7 +80,9 @@ class Outage:
             "since": self.since_wall,
             "what": f"the archive cannot be written: {said}{f': {path}' if path else ''}",
             "hint": _HINTS[kind],
+            "action": _ACTION,
             "path": path,
             "errno": number,
             "attempts": self.attempts,
+            **self.refused,
         }

@@ -52,20 +52,50 @@ def probe_write(directory: Path) -> Probe:
     return Probe(error, (mono_ns() - begin) / 1e6)
 
 
-def denied_component(directory: Path) -> str:
-    """Which part of the way to ``directory`` this process may not pass, with its owner, its mode and our uid; empty when none."""
-    for level in (*reversed(directory.parents), directory):
+@dataclass(frozen=True)
+class Denial:
+    """The part of a path that this process may not pass.
+
+    Attributes:
+        component: the directory or file.
+        owner: ``user:group``; empty when it cannot be looked at.
+        mode: as in ``ls``, octal; empty when it cannot be looked at.
+        why: what else is wrong with it; empty when owner and mode say it.
+    """
+
+    component: Path
+    owner: str = ""
+    mode: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        if self.why:
+            return f"{self.component}{self.why}"
+        return f"{self.component} belongs to {self.owner} with mode {self.mode}; our uid is {os.geteuid()}"
+
+
+def denied(place: Path) -> Denial | None:
+    """Which part of the way to ``place``, a directory or file that is to be written, this process may not pass; None when none."""
+    for level in (*reversed(place.parents), place):
         try:
             status = level.stat()
         except OSError as error:
-            return f"{level}: {error.strerror} (our uid is {os.geteuid()})"
-        wanted = os.W_OK | os.X_OK if level == directory else os.X_OK
-        if not stat.S_ISDIR(status.st_mode):
-            return f"{level} is no directory"
+            return Denial(level, why=f": {error.strerror} (our uid is {os.geteuid()})")
+        folder = stat.S_ISDIR(status.st_mode)
+        if level != place and not folder:
+            return Denial(level, why=" is no directory")
+        wanted = os.X_OK if level != place else os.W_OK | os.X_OK if folder else os.W_OK
         if not os.access(level, wanted, effective_ids=True):
-            mode = stat.S_IMODE(status.st_mode)
-            return f"{level} belongs to {owner_text(status)} with mode {mode:04o}; our uid is {os.geteuid()}"
-    return ""
+            return Denial(level, owner_text(status), f"{stat.S_IMODE(status.st_mode):04o}")
+    return None
+
+
+def denied_component(directory: Path) -> str:
+    """As `denied`, of a directory, in words; empty when nothing is in the way."""
+    found = denied(directory)
+    if found is None and not directory.is_dir():
+        return f"{directory} is no directory"
+    return str(found) if found else ""
 
 
 def owner_text(status: os.stat_result) -> str:

@@ -175,12 +175,18 @@ def _remember(paths: Paths, name: str) -> None:
 
 
 def _write_whole(path: Path, text: str, mode: int) -> None:
-    """Replace ``path`` by ``text``: a crash leaves the old file or the new one, never half of one."""
+    """Replace ``path`` by ``text``: a crash leaves the old file or the new one, never half of one.
+
+    What root writes belongs to the directory's owner: after `sudo observer paths --adopt` the service must be able to read it.
+    """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
             os.fchmod(descriptor, mode)
+            if os.geteuid() == 0:
+                owner = path.parent.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             data = text.encode()
             while data:
                 data = data[os.write(descriptor, data) :]

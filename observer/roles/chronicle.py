@@ -151,7 +151,7 @@ def describe(event: RingEvent, instances: tuple[str, ...], supervisor_pid: int, 
         supervisor_pid: the supervisor's.
         facts: for a start record.
     """
-    slot, duration_ms = decode_extra(event.extra)
+    slot, duration_ms, oom = decode_extra(event.extra)
     role = instances[slot] if slot < len(instances) else "supervisor"
     status, kind = decode_status(event.status), EventKind(event.kind)
     head = {"number": event.number, "at": kst_text(event.wall), "role": role, "pid": event.pid}
@@ -166,7 +166,7 @@ def describe(event: RingEvent, instances: tuple[str, ...], supervisor_pid: int, 
         case EventKind.CHILD_STARTED:
             return Telling("child_started", "info", {**head, "incarnation": event.incarnation})
         case EventKind.CHILD_RESTARTED:
-            data = {**head, **ended, "down_s": duration_ms / 1000, "incarnation": event.incarnation}
+            data = {**head, **ended, "oom": oom, "down_s": duration_ms / 1000, "incarnation": event.incarnation}
             return Telling("child_restarted", "warning", data)
         case EventKind.CHILD_ENDED:
             return Telling("stop", "info", {**head, **ended, "reason": "asked to stop"})

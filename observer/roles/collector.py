@@ -76,7 +76,7 @@ class Collector:
         self._started_ns = wall_ns()
         self._producer = context.producer()
         self._incidents = Incidents(self._producer, self._cell("blind_from"))
-        self._faults = FaultBook(log)
+        self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
         self.sources: list[Source] = []
@@ -223,7 +223,7 @@ class Collector:
         self._note_at = now_s + NOTE_S
         self._cell("desired").set(len(self.subscriptions.desired))
         self._cell("confirmed").set(len(self.subscriptions.confirmed))
-        faults = self._faults.update(current_faults(self, self._context.settings.config), now_s)
+        faults = self._faults.update(current_faults(self, self._context.settings.config))
         self._context.note(note(self, self._producer, faults))
 
     def _cell(self, word: str) -> Cell:

@@ -63,16 +63,17 @@ def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:
     error = collector.swing.error
     if error is not None:
         severity = events.CRITICAL if error.action is Action.STOP else events.WARNING
-        yield Fault("polling", "broker", severity, f"polling fails: {error.what}", error.hint)
+        action = "what is missed is told as an incident; it is polled again in its cycle"
+        yield Fault("polling", "broker", severity, f"polling fails: {error.what}", error.hint, action)
     if collector.swing.unknown_symbols:
         names = ", ".join(sorted(collector.swing.unknown_symbols)[:10])
-        yield Fault("symbols", "broker", events.WARNING, f"KIS does not answer for {names}", "check [swing] symbols")
+        what = f"KIS does not answer for {names}"
+        yield Fault("symbols", "broker", events.WARNING, what, "check [swing] symbols", "the others are polled")
     refused = collector.subscriptions.refused
     if refused:
         named = ", ".join(f"{_name(key)} ({why})" for key, why in list(refused.items())[:5])
-        yield Fault(
-            "subscriptions", "broker", events.WARNING, f"{len(refused)} subscriptions are refused: {named}", "check [scalp] symbols and trs"
-        )
+        what = f"{len(refused)} subscriptions are refused: {named}"
+        yield Fault("subscriptions", "broker", events.WARNING, what, "check [scalp] symbols and trs", "the others are recorded")
 
 
 def _stream_faults(collector: Collector, config: Config) -> Iterator[Fault]:
@@ -82,14 +83,18 @@ def _stream_faults(collector: Collector, config: Config) -> Iterator[Fault]:
     state = stream.state
     if (kind := STREAM_TROUBLE.get(state.name)) and state.detail:
         severity = events.CRITICAL if state.action is Action.STOP else events.WARNING
-        yield Fault(kind, "broker", severity, f"not connected to the broker: {state.detail}", state.hint or "it is tried again by itself")
+        action = "the time without data is told as an incident; connecting is tried again, ever more slowly, for ever"
+        what = f"not connected to the broker: {state.detail}"
+        yield Fault(kind, "broker", severity, what, state.hint or "it is tried again by itself", action)
     if collector.blind["scalp"].silent:
         limit = config.market.no_snapshots_after
         what = f"connected, the market is open, and no data for more than {limit:.0f} s"
-        yield Fault("no_snapshots", "silence", events.WARNING, what, "compare with another source; thinly traded symbols may be silent")
+        hint = "compare with another source; thinly traded symbols may be silent"
+        yield Fault("no_snapshots", "silence", events.WARNING, what, hint, "the silence is told as an incident; the connection is kept")
     if abs(stream.skew_s) > CLOCK_SKEW_S:
         what = f"our clock and the broker's differ by {stream.skew_s:+.1f} s"
-        yield Fault("clock_skew", "clock", events.WARNING, what, "check the host's time synchronisation (timedatectl)")
+        hint = "check the host's time synchronisation (timedatectl)"
+        yield Fault("clock_skew", "clock", events.WARNING, what, hint, "records are kept and flagged late or early")
 
 
 def _broker(collector: Collector) -> dict[str, Any]:

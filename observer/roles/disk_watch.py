@@ -2,6 +2,7 @@
 
     measure free space and growth, every disk.interval ──▶ attributes the main loop reads
     retention, 30 s after the start and then every hour ──▶ deleting / deleted records, through the desk
+    under systemd: is the clock synchronised? every minute until it is, then every hour
 
 A frozen disk holds this thread for ever. The main loop sees that in `stuck_s`, states it as a fault, and goes on.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from observer.archive.root import why_missing
 from observer.archive.space import Newest, measure, newest_files
 from observer.archive.sweep import Tell, clock_mark, make_plan, sweep
 from observer.clock import kst_day, wall_ns
+from observer.clock_sync import synchronised
 from observer.settings import Settings
 
 log = logging.getLogger("observer.janitor")
@@ -31,6 +34,8 @@ FIRST_RETENTION_S = 30.0
 RETENTION_S = 3600.0
 RETENTION_AGAIN_S = 60.0  # when it could not run for a reason that passes
 HUNG_S = 15.0
+CLOCK_AGAIN_S = 60.0
+CLOCK_S = 3600.0
 
 Fault = dict[str, Any]
 
@@ -67,6 +72,9 @@ class DiskWatch:
         self._busy: float | None = None
         self._kept: list[Fault] | None = None
         self._retain_at = time.monotonic() + FIRST_RETENTION_S
+        # Elsewhere than in a service nobody promised a synchronised clock, and there may be nobody to ask.
+        self._clock_at = time.monotonic() if settings.environ.get("INVOCATION_ID") else math.inf
+        self._clock_fault: Fault | None = None
         self._since: dict[str, float] = {}
         runtime, archive = settings.paths.runtime_dir, hashlib.sha256(str(settings.paths.asset_dir).encode()).hexdigest()[:16]
         self._faults_path = runtime / f"faults-{archive}.json"
@@ -95,6 +103,9 @@ class DiskWatch:
             self._guarded("retention", lambda: self._retain(now), faults)
         else:
             faults += [fault for fault in self.faults if fault["kind"].startswith("retention")]
+        if now >= self._clock_at:
+            self._look_at_clock(now)
+        faults += [self._clock_fault] if self._clock_fault else []
         self._since = {fault["kind"]: fault["since"] for fault in faults}
         self.faults = faults
 
@@ -170,6 +181,19 @@ class DiskWatch:
         }  # fmt: skip
         if done.files or made.refusal:
             log.info("retention: %d files deleted%s", done.files, f", {made.refusal}" if made.refusal else "")
+
+    def _look_at_clock(self, now: float) -> None:
+        """State a clock that nothing synchronises. Where it cannot be known nothing is stated: `observer doctor` says so."""
+        self._alive(True)
+        in_order = synchronised() is not False
+        self._alive(False)
+        self._clock_at = now + (CLOCK_S if in_order else CLOCK_AGAIN_S)
+        self._clock_fault = None
+        if not in_order:
+            what = "the clock is not synchronised: the times of records, and the names of their files, may be wrong"
+            hint = "timedatectl timesync-status, or chronyc tracking; `timedatectl set-ntp true` turns it on"
+            fault = self._fault("clock_unsynchronised", "clock", what, hint)
+            self._clock_fault = {**fault, "action": "recording goes on; the broker's own time stands in the records that carry one"}
 
     def _stop(self) -> str:
         if self._stopping.is_set():

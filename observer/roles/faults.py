@@ -1,16 +1,15 @@
-"""What does not work, as a role states it in its note. The janitor tells its begin and end as system records.
+"""What does not work, as a role states it in its note.
 
-Guarantee: each fault is logged once when it begins and once when it ends, with its duration.
+A role only states it, with the time it began. The janitor compares what is stated from look to look and says begin,
+repetition and end, to the journal and to the chronicle alike (`roles/watches.py`): it alone outlives the death of the role
+that has the fault.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
-
-from observer.model import events
 
 
 class Fault(NamedTuple):
@@ -22,6 +21,7 @@ class Fault(NamedTuple):
         severity: ``warning`` or ``critical``.
         what: one sentence.
         hint: what to do, one sentence.
+        action: what Observer does about it, one sentence.
     """
 
     kind: str
@@ -29,53 +29,35 @@ class Fault(NamedTuple):
     severity: str
     what: str
     hint: str = ""
+    action: str = ""
 
 
 class _Known(NamedTuple):
     fault: Fault
     since: float
-    begun: float
 
 
 class FaultBook:
-    """The faults of one role.
+    """The faults of one role: since when each lasts.
 
     Args:
-        log: where begin and end are said.
         wall: wall seconds.
     """
 
-    def __init__(self, log: logging.Logger, wall: Callable[[], float] = time.time) -> None:
-        self._log = log
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._wall = wall
         self._known: dict[str, _Known] = {}
 
-    def update(self, current: Iterable[Fault], now_s: float) -> list[dict[str, Any]]:
-        """Log what changed.
-
-        Args:
-            current: every fault there is now.
-            now_s: monotonic seconds.
-
-        Returns:
-            The faults as a note shows them.
-        """
-        present = {fault.kind: fault for fault in current}
-        for kind in [kind for kind in self._known if kind not in present]:
-            ended = self._known.pop(kind)
-            self._log.warning("ended after %.1f s: %s", now_s - ended.begun, ended.fault.what)
-        for kind, fault in present.items():
-            known = self._known.get(kind)
-            if known is None:
-                self._known[kind] = _Known(fault, self._wall(), now_s)
-                self._log.log(logging.CRITICAL if fault.severity == events.CRITICAL else logging.WARNING, "%s", fault.what)
-            else:
-                self._known[kind] = known._replace(fault=fault)
-        return [_shown(known) for known in self._known.values()]
+    def update(self, current: Iterable[Fault]) -> list[dict[str, Any]]:
+        """Take in every fault there is now; returns them as a note shows them."""
+        known = self._known
+        self._known = {fault.kind: _Known(fault, known[fault.kind].since if fault.kind in known else self._wall()) for fault in current}
+        return [_shown(each) for each in self._known.values()]
 
 
 def _shown(known: _Known) -> dict[str, Any]:
     fault = known.fault
     return {
         "kind": fault.kind, "class": fault.of, "severity": fault.severity, "since": known.since, "what": fault.what, "hint": fault.hint,
+        "action": fault.action,
     }  # fmt: skip

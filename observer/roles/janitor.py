@@ -24,8 +24,9 @@ from observer.config import Roll
 from observer.roles.chronicle import Chronicle
 from observer.roles.desk import Desk, Ticket
 from observer.roles.disk_watch import HUNG_S, DiskWatch
+from observer.roles.fault_entries import say_fault
 from observer.roles.role import Context
-from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, missing_file
+from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, ShedWatch, missing_file
 from observer.status.http import HttpService, Site
 from observer.status.report import Report, Reporter
 from observer.status.view import Now, living_note
@@ -37,7 +38,6 @@ LOOK_S = 0.5
 PROCESSES_S = 2.0
 HEALTHY_AFTER_S = 1.0
 LAST_WORDS_S = 0.8
-# The collector tells its own faults (they carry what only it knows); a fault must not be told twice.
 
 
 def main(context: Context) -> int:
@@ -78,6 +78,7 @@ class Janitor:
         self._desk = Desk(self._producer.put_system, self._acknowledged)
         self.disk = DiskWatch(settings, self._tell_deletion, context.stopping)
         self._balance = BalanceWatch()
+        self._shed = ShedWatch()
         self._clock = ClockWatch()
         self._watch: FaultWatch | None = None
         self._processes = Processes()
@@ -134,6 +135,7 @@ class Janitor:
                 "hint": "the disk does not answer: see journalctl -k, and the state D in ps; free space is not measured meanwhile",
             })  # fmt: skip
         faults += self._balance.look(now, wall_s, report.view["tracks"])
+        faults += self._shed.look(now, wall_s, report.view["tracks"])
         faults += self._missing_files(report, wall_s)
         for fault in faults:
             key = fault["kind"], str(fault.get("path") or "")
@@ -172,6 +174,7 @@ class Janitor:
                 stated[role] = None if note is None else note.get("faults") or []
         for telling in self._watch.compare(stated, wall_s):
             self._desk.tell(*telling)
+            say_fault(log, telling)
         self.disk.open_faults = self._watch.known
 
     def _tell_deletion(self, event: str, data: Mapping[str, Any]) -> Ticket:

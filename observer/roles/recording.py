@@ -21,6 +21,7 @@ from observer.clock import kst_text, wall_ns
 from observer.delivery.batch import Batch
 from observer.delivery.inbox import Inbox, Verdict
 from observer.delivery.intake import Intake
+from observer.journal import entry
 from observer.model.record import system_tail
 from observer.roles.accounts import Accounts
 from observer.roles.figures import Figures, FlightLine, file_facts
@@ -288,7 +289,8 @@ class Recording:
             self._board.cell(flow + "shed").add()
 
     def _say_lost(self, batch: Batch, lost: tuple[int, int]) -> None:
-        log.critical("%s %s: records %d to %d are held by nobody any more", batch.session, batch.track, *lost)
+        extra = entry("records_lost", "incident", role=self._sessions[batch.session][0], count=lost[1] - lost[0] + 1)
+        log.critical("%s %s: records %d to %d are held by nobody any more", batch.session, batch.track, *lost, extra=extra)
         scope = {"session": batch.session, "track": batch.track, "first": lost[0], "last": lost[1]}
         at = kst_text(batch.first_recv)
         self._say("incident", "critical", {"kind": "lost", "from": at, "to": at, "scope": scope})

@@ -7,6 +7,7 @@ import socket
 import threading
 from typing import Any
 
+from observer import logs
 from observer.board import Board
 from observer.clock import kst, mono_ns, wall_ns
 from observer.delivery.batch import session_name
@@ -49,6 +50,8 @@ class Context:
         self._beat = board.cell(f"role.{instance}.beat")
         self._progress = board.cell(f"role.{instance}.progress")
         self._note = board.note(instance)
+        self._journal_lost = board.cell(f"role.{instance}.journal_lost")
+        self._journal_lost_before = self._journal_lost.get()
 
     def beat(self) -> None:
         """Say that this role's own loop turns. Call it from that loop at least every 0.5 s.
@@ -65,7 +68,8 @@ class Context:
         self._progress.add()
 
     def note(self, content: dict[str, Any]) -> None:
-        """Publish ``content`` as this role's note on the board."""
+        """Publish ``content`` as this role's note on the board, and what the journal did not take of this role."""
+        self._journal_lost.set(self._journal_lost_before + logs.lost_entries())
         self._note.write(self.incarnation, content)
 
     def outbox(self) -> Outbox:

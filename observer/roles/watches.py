@@ -1,4 +1,4 @@
-"""What the janitor's main loop watches: faults that begin and end, the balance, the clock. Pure."""
+"""What the janitor's main loop watches: faults that begin and end, shed records, the balance, the clock. Pure."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from observer.clock import interval_start_s
 from observer.roles.chronicle import Telling
 
 Fault = dict[str, Any]
-Key = tuple[str, str, str]
+Key = tuple[str, str, str, str]
 
 AGAIN_S = 60.0
 BALANCE_S = 10.0
 BALANCE_SLACK_S = 1.0  # so long may a producer's words differ from each other
 STEP_S = 1.0
+SHED_QUIET_S = 10.0
 FILE_DUE_S = 300  # "no file at five past the hour"
 
-_TOLD_OF_A_FAULT = ("kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action")
+_TOLD_OF_A_FAULT = ("kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action", "count")
 
 
 class FaultWatch:
     """Tells where a fault of any role begins, again every AGAIN_S while it lasts, and where it ends. The roles only state it.
 
-    A fault is known by (role, kind, path). While a role has no note nothing is known of its faults: they neither begin nor
-    end.
+    A fault is known by (role, kind, class, path of its begin). While a role has no note nothing is known of its faults: they
+    neither begin nor end.
 
     Args:
         known: faults that an earlier watch has told the beginning of, each with its ``role``.
@@ -114,6 +115,44 @@ class BalanceWatch:
         return least if abs(least) > came / seconds * BALANCE_SLACK_S else 0
 
 
+class ShedWatch:
+    """States that records are being shed: from the first one until none was shed for SHED_QUIET_S."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] | None = None
+        self._grew: dict[str, float] = {}
+        self._faults: dict[str, Fault] = {}
+
+    def look(self, mono: float, wall_s: float, tracks: Mapping[str, Mapping[str, Any]]) -> list[Fault]:
+        """Take the tracks of a view in; the faults there are now.
+
+        Args:
+            mono: monotonic seconds.
+            wall_s: wall seconds.
+            tracks: by name, with the cumulative count ``shed``.
+        """
+        counts = {name: int(track["shed"]) for name, track in tracks.items()}
+        before, self._seen = self._seen or dict.fromkeys(counts, 0), counts
+        for name, count in counts.items():
+            more = count - before.get(name, 0)
+            if more > 0:
+                self._grew[name] = mono
+                known = self._faults.get(name)
+                self._faults[name] = _shed(name, more + (known["count"] if known else 0), known["since"] if known else wall_s)
+            elif name in self._faults and mono - self._grew[name] >= SHED_QUIET_S:
+                del self._faults[name]
+        return list(self._faults.values())
+
+
+def _shed(track: str, count: int, since: float) -> Fault:
+    return {
+        "kind": "shed", "class": "window", "severity": "critical", "since": since, "path": track, "count": count,
+        "what": f"{count:,} records of {track} were shed: more came than could be made durable, and the window is full",
+        "action": "each is counted by symbol and told as a shed record; what is in the window is kept",
+        "hint": "see archive, commits and disk in observer status; a larger [archive] window bridges longer",
+    }  # fmt: skip
+
+
 class ClockWatch:
     """Tells when the wall clock jumps against the monotonic one."""
 
@@ -153,7 +192,7 @@ def missing_file(track: str, newest: str | None, now_ns: int, roll_s: int, marke
 
 
 def _key(role: str, fault: Fault) -> Key:
-    return role, str(fault.get("kind", "")), str(fault.get("path") or "")
+    return role, str(fault.get("kind", "")), str(fault.get("class", "")), str(fault.get("path") or "")
 
 
 def _severity(fault: Fault) -> str:

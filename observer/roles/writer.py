@@ -11,9 +11,12 @@ again, while the loop goes on beating; any OSError is a state (`archive.faults`)
 from __future__ import annotations
 
 import logging
+import os
 import time
+from pathlib import Path
 
-from observer.archive.faults import Outage
+from observer.archive.faults import Outage, fault_class
+from observer.archive.probe import denied
 from observer.archive.root import MissingMount, open_root
 from observer.roles.recording import Recording
 from observer.roles.role import Context
@@ -55,7 +58,7 @@ class Writer:
                     self._open()
                 assert self._recording is not None
                 self._recording.turn(IDLE_S)
-                self._end_outage(now)
+                self._end_outage()
                 if self._context.stopping.is_set():
                     self._recording.finish()
                     self.done = True
@@ -80,23 +83,19 @@ class Writer:
         self._recording = Recording(self._context, root, self._context.beat)
 
     def _fault(self, error: OSError, now: float) -> None:
-        if self._outage is None:
-            self._outage = Outage(error, now, time.time())
-            log.critical("%s; records are held and the write is tried again", self._outage.as_fault()["what"])
+        if self._outage is None or not self._outage.same_as(error):
+            self._outage = Outage(error, now, time.time(), refused=_refused(error))
         else:
-            if not self._outage.same_as(error):
-                log.critical("the archive still cannot be written: %s", error)
             self._outage.again(error)
         self._commits = 0
         if self._recording is not None:
             self._commits = self._recording.commits
             self._recording.fault(error)
 
-    def _end_outage(self, now: float) -> None:
+    def _end_outage(self) -> None:
         """A turn without an error proves nothing, it may have had nothing to write: the outage lasts until something is durable."""
         if self._outage is None or self._recording is None or self._recording.stalled or self._recording.commits == self._commits:
             return
-        log.warning("the archive is writable again after %.1f s and %d attempts", now - self._outage.since, self._outage.attempts)
         self._outage = None
 
     def _publish_note(self) -> None:
@@ -108,3 +107,12 @@ class Writer:
         facts = self._recording.facts() if self._recording is not None else {"files": {}, "sinks": {}}
         archive = {"root": str(paths.asset_dir), "rule": paths.rule, "state": state, **facts.pop("archive", {})}
         self._context.note({"archive": archive, **facts, "faults": faults})
+
+
+def _refused(error: OSError) -> dict[str, object]:
+    """For a permission fault: the component of the path that refuses us, its owner and mode, and our uid."""
+    if fault_class(error.errno) != "permission" or not error.filename:
+        return {}
+    path = Path(os.fsdecode(error.filename))
+    found = denied(path) if os.path.lexists(path) else denied(path.parent)
+    return {"component": str(found.component), "owner": found.owner, "mode": found.mode, "uid": os.geteuid()} if found else {}

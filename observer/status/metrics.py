@@ -133,6 +133,7 @@ METRICS = (
         "supervisor_beat_age_seconds", "Time since the supervisor's loop last turned.", (), False,
         _one(lambda v: v["supervisor"]["beat_age_s"]),
     ),
+    Declared("journal_entries_lost", "Structured entries that journald did not take.", (), True, _one(lambda v: v["journal_lost"])),
     Declared("config_reloads", "Configurations taken over by SIGHUP.", (), True, _one(lambda v: v["supervisor"]["reloads"])),
     Declared(
         "clock_offset_seconds", "How far the wall clock has gone ahead of the monotonic one since the start.", (), False,

@@ -92,6 +92,7 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         "flags": collector.get("flags") or {},
         "retention": janitor.get("retention"),
         "growth": janitor.get("growth"),
+        "journal_lost": board.get("supervisor.journal_lost") + sum(board.get(f"role.{role}.journal_lost") for role in board.instances),
         "faults": _faults({"supervisor": supervisor, **notes}),
     }
 

@@ -7,6 +7,7 @@ killed when the supervisor dies, and it leaves through `os._exit`, so nothing of
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import faulthandler
 import gc
@@ -20,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 import psutil
 
@@ -35,6 +37,8 @@ _PR_SET_NAME = 15
 # Ticks are short-lived and make no cycles: with the default of 700 the collector would look at them all the time (7.3 us
 # to decode a tick instead of 3.6).
 _GC_THRESHOLD = (50_000, 20, 100)
+OOM_SCORE_STEP = 100
+OOM_SCORE_MAX = 1000
 _HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RoleMain = Callable[[Context], int]
 
@@ -144,6 +148,7 @@ def _become_child(context: Context, drop: Callable[[], None], supervisor: int) -
     if os.getppid() != supervisor:
         raise SystemExit("the supervisor died during the fork")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _stand_before_the_supervisor()
     faulthandler.enable(all_threads=True)
     gc.set_threshold(*_GC_THRESHOLD)
     drop()
@@ -152,6 +157,13 @@ def _become_child(context: Context, drop: Callable[[], None], supervisor: int) -
         context.listening.close()
         context.listening = None
     logs.setup(context.instance, context.settings.environ)
+
+
+def _stand_before_the_supervisor() -> None:
+    """Where memory runs out the kernel is to take a role, which is replaced, and not the supervisor, with which all end."""
+    place = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):  # raising it needs no right; where it fails the kernel judges by size
+        place.write_text(str(min(OOM_SCORE_MAX, int(place.read_text()) + OOM_SCORE_STEP)))
 
 
 def _await_stop(stopping: threading.Event) -> None:

@@ -18,11 +18,13 @@ from multiprocessing.process import BaseProcess
 from observer.board import TRACKS, Board, LaneWord, pack
 from observer.clock import mono_ns, wall_ns
 from observer.delivery.lanes import LanePool
+from observer.journal import entry
 from observer.model.chronicle import EventKind, encode_extra, encode_status
 from observer.roles.role import Context
 from observer.settings import Settings
 from observer.supervisor.child import Child, RoleMain
 from observer.supervisor.lifecycle import Do, Lifecycle, Seen, State
+from observer.supervisor.memory import OomKills, kills_of_our_group
 
 log = logging.getLogger("observer.supervisor")
 
@@ -40,6 +42,7 @@ class Member:
         self.child = Child(instance, main)
         self.died_at = 0.0
         self.last_exit = 0
+        self.last_oom = False
         self.progress_at_fork = 0
         self._words = {
             word: board.cell(f"role.{instance}.{word}")
@@ -98,6 +101,7 @@ class Crew:
         self._drop = drop
         self._incarnation = 0
         self._top_up_at = 0.0
+        self._oom = OomKills(kills_of_our_group)
         self._slots = {instance: slot for slot, instance in enumerate(board.instances)}
         board.cell("supervisor.life").set(secrets.randbits(16) | 1)
 
@@ -135,11 +139,11 @@ class Crew:
             if member.lifecycle.lives and member.child.sentinel is not None:
                 yield member.child.sentinel
 
-    def event(self, kind: EventKind, instance: str = "", status: int = 0, down_s: float = 0.0) -> None:
+    def event(self, kind: EventKind, instance: str = "", status: int = 0, down_s: float = 0.0, oom: bool = False) -> None:
         """Put an event on the ring."""
         member = self.members.get(instance)
         child = member.child if member else None
-        extra = encode_extra(self._slots.get(instance, 255), int(down_s * 1000))
+        extra = encode_extra(self._slots.get(instance, 255), int(down_s * 1000), oom)
         incarnation, pid = (child.incarnation, child.pid) if child else (0, 0)
         self._board.ring_put(int(kind), incarnation, pid, encode_status(status), wall_ns(), extra)
 
@@ -165,7 +169,8 @@ class Crew:
         try:
             member.child.fork(context, self._drop)
         except OSError as error:
-            log.critical("%s cannot be started: %s; trying again", member.instance, error)
+            extra = entry("child_not_started", "child_not_started", role=member.instance, errno=error.errno, action="it is tried again")
+            log.critical("%s cannot be started: %s; trying again", member.instance, error.strerror or error, extra=extra)
             member.lifecycle.fork_failed(now)
             return
         finally:
@@ -175,8 +180,12 @@ class Crew:
         member.publish()
         if member.died_at:
             down_s = time.monotonic() - member.died_at
-            log.warning("%s restarted as pid %d after %.2f s", member.instance, member.child.pid, down_s)
-            self.event(EventKind.CHILD_RESTARTED, member.instance, member.last_exit, down_s)
+            extra = entry(
+                "child_restarted", "child_restarted", role=member.instance, pid=member.child.pid, incarnation=incarnation,
+                duration=round(down_s, 3),
+            )  # fmt: skip
+            log.warning("%s restarted as pid %d after %.2f s", member.instance, member.child.pid, down_s, extra=extra)
+            self.event(EventKind.CHILD_RESTARTED, member.instance, member.last_exit, down_s, member.last_oom)
         else:
             self.event(EventKind.CHILD_STARTED, member.instance)
 
@@ -230,23 +239,25 @@ class Crew:
         status = member.child.exit_code or 0
         stopping = member.lifecycle.stop_wanted
         member.publish_death(status, not stopping)
-        member.died_at, member.last_exit = now, status
+        member.died_at, member.last_exit, member.last_oom = now, status, self._oom.took(status)
         if stopping:
             self.event(EventKind.CHILD_ENDED, member.instance, status)
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
-        level = logging.INFO if stopping or status == 0 else logging.ERROR
-        log.log(level, "%s (pid %d) ended: %s", member.instance, member.child.pid, how)
+        self._say_ended(member, status, stopping)
         self._count_accepted(member)
         member.child.forget()
 
     def _leave(self, member: Member, now: float) -> None:
-        log.critical(
-            "%s (pid %d) does not end after KILL, it is in state %s: left behind",
-            member.instance, member.child.pid, member.child.process_state(),
+        state = member.child.process_state()
+        extra = entry(
+            "child_stuck", "child_stuck", role=member.instance, pid=member.child.pid, state=state,
+            action="it is left behind and not waited for; a successor is started",
         )  # fmt: skip
+        log.critical(
+            "%s (pid %d) does not end after KILL, it is in state %s: left behind", member.instance, member.child.pid, state, extra=extra
+        )
         self.event(EventKind.CHILD_STUCK, member.instance)
         member.publish_death(-signal.SIGKILL, not member.lifecycle.stop_wanted)
-        member.died_at, member.last_exit = now, -signal.SIGKILL
+        member.died_at, member.last_exit, member.last_oom = now, -signal.SIGKILL, False
         self._count_accepted(member)
         if process := member.child.forget():
             self.left_behind.append(process)
@@ -254,11 +265,28 @@ class Crew:
     def _say_silent(self, member: Member, now: float) -> None:
         seen = member.seen()
         age = now - max(member.lifecycle.forked_at, seen.beat)
-        log.error(
-            "%s (pid %d) has not beaten for %.1f s, it is in state %s: ending it",
-            member.instance, member.child.pid, age, member.child.process_state(),
+        state = member.child.process_state()
+        extra = entry(
+            "child_silent", "child_silent", role=member.instance, pid=member.child.pid, state=state, duration=round(age, 1),
+            action="it is ended by TERM, ABRT, KILL and replaced",
         )  # fmt: skip
+        what = "%s (pid %d) has not beaten for %.1f s, it is in state %s: ending it"
+        log.error(what, member.instance, member.child.pid, age, state, extra=extra)
         self.event(EventKind.CHILD_SILENT, member.instance, 0, age)
+
+    def _say_ended(self, member: Member, status: int, stopping: bool) -> None:
+        pid = member.child.pid
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+        if stopping or status == 0:
+            log.info("%s (pid %d) ended: %s", member.instance, pid, how)
+            return
+        kind = "child_out_of_memory" if member.last_oom else "child_killed" if status < 0 else "child_exited"
+        extra = entry(
+            kind, "child_died", role=member.instance, pid=pid, incarnation=member.child.incarnation, oom=int(member.last_oom),
+            signal=-status if status < 0 else None, exit=status if status >= 0 else None, action="a successor is started",
+        )  # fmt: skip
+        why = ", the kernel killed it for want of memory" if member.last_oom else ""
+        log.error("%s (pid %d) ended: %s%s", member.instance, pid, how, why, extra=extra)
 
     def _count_accepted(self, member: Member) -> None:
         """The balance of a dead incarnation: what it took on and did not itself account for."""

@@ -25,13 +25,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from observer import __version__
+from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
 from observer.config import load_credentials
 from observer.delivery.lanes import POOL_SIZE, LanePool
 from observer.errors import EXIT_OK, ConfigError, HeldError
+from observer.journal import entry
 from observer.model.chronicle import EventKind
 from observer.paths import make_private_dirs
 from observer.settings import Settings
@@ -136,8 +137,11 @@ class Supervisor:
             self._publish(now)
             self._wait()
         self._systemd.turn(time.monotonic(), "stopped")
-        log.info("observer stopped")
+        log.info("observer stopped", extra=entry("stopped", "stop", duration=self._up_s()))
         return EXIT_OK
+
+    def _up_s(self) -> float:
+        return round((mono_ns() - self._board.get("supervisor.started")) / 1e9, 1)
 
     def _take_over_signals(self) -> None:
         self._wake_read.setblocking(False)
@@ -196,7 +200,8 @@ class Supervisor:
             )
             changed = changed_roles(self._settings, fresh)
         except ConfigError as error:
-            log.error("the configuration was not reloaded, the old one stays: %s", error)
+            extra = entry("config_refused", "config_refused", action="the old configuration stays in force", hint=error.hint)
+            log.error("the configuration was not reloaded, the old one stays: %s", error, extra=extra)
             self._crew.event(EventKind.CONFIG_REFUSED)
         else:
             self._take(fresh, changed, now)
@@ -206,7 +211,9 @@ class Supervisor:
         old, self._settings, self._crew.settings = self._settings, fresh, fresh
         self._board.cell("supervisor.reloads").add()
         self._crew.event(EventKind.CONFIG_RELOADED)
-        log.info("configuration reloaded; restarting: %s", ", ".join(sorted(changed)) or "nothing")
+        restarted = ", ".join(sorted(changed)) or "nothing"
+        extra = entry("config_reloaded", "config_reloaded", path=fresh.config_path, action=f"restarting: {restarted}")
+        log.info("configuration reloaded; restarting: %s", restarted, extra=extra)
         for member in self._crew.members.values():
             member.lifecycle.heartbeat_timeout = fresh.config.supervisor.heartbeat_timeout
             member.lifecycle.backoff = fresh.config.supervisor.restart_backoff
@@ -245,10 +252,12 @@ class Supervisor:
 
     def _publish(self, now: float) -> None:
         self._board.cell("supervisor.beat").set(mono_ns())
+        self._board.cell("supervisor.journal_lost").set(logs.lost_entries())
         if not self._ready and all(member.lifecycle.state in (State.RUNNING, State.HEALTHY) for member in self._crew.members.values()):
             self._ready = True
             self._systemd.ready()
-            log.info("ready: all roles beat")
+            extra = entry("started", "start", path=self._settings.paths.asset_dir, duration=self._up_s())
+            log.info("observer %s is ready: all roles beat", __version__, extra=extra)
         if now >= self._note_at:
             self._note_at = now + NOTE_S
             faults = [self._bind_fault] if self._bind_fault else []

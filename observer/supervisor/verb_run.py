@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from observer import settings
+from observer.errors import EXIT_CONFIG, ObserverError
+from observer.journal import entry
 from observer.roles import collector, janitor, writer
 from observer.settings import Settings
 from observer.supervisor.child import RoleMain
 from observer.supervisor.loop import supervise
+
+log = logging.getLogger("observer.supervisor")
 
 MAINS: Mapping[str, RoleMain] = {"writer": writer.main, "janitor": janitor.main, "collector": collector.main}
 
@@ -21,8 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load the settings and serve; returns the exit code."""
-    return serve(settings.load(args.config, os.environ, Path.cwd()))
+    """Load the settings and serve; returns the exit code.
+
+    Raises:
+        ObserverError: it cannot start; that is an entry of the journal, too.
+    """
+    try:
+        return serve(settings.load(args.config, os.environ, Path.cwd()))
+    except ObserverError as error:
+        again = "systemd does not start it again" if error.exit_code == EXIT_CONFIG else "systemd starts it again"
+        log.critical("observer cannot start: %s", error.what, extra=_failed(error, again))
+        raise
+
+
+def _failed(error: ObserverError, again: str) -> dict[str, object]:
+    return entry("start_failed", "start_failed", exit=error.exit_code, hint=error.hint or None, action=again)
 
 
 def serve(found: Settings, each_turn: Callable[[], None] = lambda: None) -> int:

@@ -29,7 +29,7 @@ import requests
 
 from tests.bench.sender import SYMBOLS
 from tests.bench.ten_days import make_ten_days
-from tests.service.stack import CONFIG, free_port
+from tests.service.stack import configuration, free_port
 
 PROJECT = Path(__file__).parent.parent.parent
 ROLES = ("collector", "writer", "janitor")
@@ -87,7 +87,7 @@ class Service:
         self.directory = directory
         self.listen = f"127.0.0.1:{free_port()}"
         where = {"rest": f"http://127.0.0.1:{sender.ports['rest']}", "ws": f"ws://127.0.0.1:{sender.ports['ws']}"}
-        text = CONFIG.format(
+        text = configuration(
             **where, root=directory / "archive", listen=self.listen, symbols=json.dumps(SYMBOLS), trs='["H0STCNT0"]',
             roll="60s", swing="1h", heartbeat="5s", stop="20s",
         )  # fmt: skip
@@ -243,7 +243,7 @@ def start_up() -> float:
             notify.bind(str(directory / "notify"))
             notify.settimeout(30)
             where = {"rest": f"http://127.0.0.1:{sender.ports['rest']}", "ws": f"ws://127.0.0.1:{sender.ports['ws']}"}
-            text = CONFIG.format(
+            text = configuration(
                 **where, root=directory / "archive", listen=f"127.0.0.1:{free_port()}", symbols='["005930"]', trs='["H0STCNT0"]',
                 roll="60s", swing="1h", heartbeat="5s", stop="5s",
             )  # fmt: skip

@@ -21,6 +21,7 @@ from tests.waiting import wait_until
 CONFIG = """
 [archive]
 root = "{root}"
+window = "{window}"
 roll = {{ swing = "1h", scalp = "{roll}", system = "1d" }}
 [kis]
 rest_url = "{rest}"
@@ -39,6 +40,16 @@ stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
+DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "trs": '["H0STCNT0"]'}
+
+
+def configuration(**settings: object) -> str:
+    """A whole configuration.
+
+    Args:
+        settings: CONFIG's placeholders; those of DEFAULTS may be left out.
+    """
+    return CONFIG.format(**{**DEFAULTS, **settings})
 
 
 class Process:
@@ -76,7 +87,7 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window.
     """
 
     def __init__(
@@ -105,10 +116,9 @@ class Stack:
 
     def write_config(self, **settings: str) -> None:
         """Write the configuration anew."""
-        given = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "trs": '["H0STCNT0"]', **settings}
         symbols = json.dumps(list(self.symbols))
         where = {"rest": self.where["rest"], "ws": self.where["ws"], "root": self.archive, "listen": self.listen, "symbols": symbols}
-        self.config.write_text(CONFIG.format(**{**where, **given}))
+        self.config.write_text(configuration(**{**where, **settings}))
 
     def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
         """Start the service; by default wait until ticks are durable."""

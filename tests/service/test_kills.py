@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -138,3 +139,12 @@ def test_garbage_between_the_frames_is_rejected_with_its_text_and_costs_no_tick(
     wait_for_more(market, 50)
     stop_and_verify(market)
     assert b'"stage":"decode"' in system_records(market, b'"event":"rejected"')
+
+
+def test_a_role_stands_before_the_supervisor_where_memory_runs_out(stack: StartStack) -> None:
+    market = stack(rate=20)
+    service = market.start()
+    score = {role: int(Path(f"/proc/{market.pid(role)}/oom_score_adj").read_text()) for role in ("collector", "writer", "janitor")}
+    ours = int(Path(f"/proc/{service.pid}/oom_score_adj").read_text())
+    assert set(score.values()) == {min(1000, ours + 100)}
+    assert service.stop() == 0

@@ -11,7 +11,7 @@ import pytest
 
 import observer.model
 from tests.bench.sender import Broker, websocket_frame
-from tests.service.stack import CONFIG, Process, free_port
+from tests.service.stack import Process, configuration, free_port
 from tests.waiting import wait_until
 
 FRAMES = (Path(__file__).parent.parent / "data/frames.txt").read_text().splitlines()
@@ -50,7 +50,7 @@ def archived(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
     broker = Broker()
     symbols = sorted({texts[0] for frame in REAL for _, texts in records_of(frame)})
     trs = ["H0STASP0", "H0STCNT0"]
-    config = CONFIG.format(
+    config = configuration(
         rest=f"http://127.0.0.1:{broker.rest.server_address[1]}", ws=f"ws://127.0.0.1:{broker.listening.getsockname()[1]}",
         root=tmp_path / "archive", listen=f"127.0.0.1:{free_port()}", symbols=json.dumps(symbols), trs=json.dumps(trs),
         roll="60s", swing="1h", heartbeat="5s", stop="10s",

@@ -240,12 +240,12 @@ def test_every_kind_of_event_has_a_record_that_fits_the_data_contract(kind: Even
     assert telling.data["number"] == 5 and telling.data["at"] == "2026-11-23T09:00:00.000000+09:00"
 
 
-def test_a_restart_says_role_pid_signal_exit_and_how_long_it_was_down() -> None:
-    event = RingEvent(5, EventKind.CHILD_RESTARTED, 7, 4711, encode_status(-9), WALL, encode_extra(2, 40), 0)
+def test_a_restart_says_role_pid_how_it_ended_and_how_long_it_was_down() -> None:
+    event = RingEvent(5, EventKind.CHILD_RESTARTED, 7, 4711, encode_status(-9), WALL, encode_extra(2, 40, oom=True), 0)
     told = describe(event, INSTANCES, 99, FACTS)
-    said = {key: told.data[key] for key in ("role", "pid", "signal", "exit", "down_s", "incarnation")}
+    said = {key: told.data[key] for key in ("role", "pid", "signal", "exit", "oom", "down_s", "incarnation")}
     assert (told.event, told.severity) == ("child_restarted", "warning")
-    assert said == {"role": "writer", "pid": 4711, "signal": 9, "exit": None, "down_s": 0.04, "incarnation": 7}
+    assert said == {"role": "writer", "pid": 4711, "signal": 9, "exit": None, "oom": True, "down_s": 0.04, "incarnation": 7}
 
 
 def test_silence_is_an_incident_from_the_last_beat_to_the_end() -> None:
@@ -255,13 +255,13 @@ def test_silence_is_an_incident_from_the_last_beat_to_the_end() -> None:
     assert data["scope"]["role"] == "collector"
 
 
-@given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(-64, 255))
-def test_words_of_the_ring_are_read_as_they_were_written(slot: int, duration_ms: int, status: int) -> None:
-    assert decode_extra(encode_extra(slot, duration_ms)) == (slot, duration_ms)
+@given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.booleans(), st.integers(-64, 255))
+def test_words_of_the_ring_are_read_as_they_were_written(slot: int, duration_ms: int, oom: bool, status: int) -> None:
+    assert decode_extra(encode_extra(slot, duration_ms, oom)) == (slot, duration_ms, oom)
     board = Board(INSTANCES)
-    board.ring_put(EventKind.START, 1, 2, encode_status(status), 3, encode_extra(slot, duration_ms))
+    board.ring_put(EventKind.START, 1, 2, encode_status(status), 3, encode_extra(slot, duration_ms, oom))
     event = board.ring_get(1)
-    assert event is not None and decode_status(event.status) == status and decode_extra(event.extra) == (slot, duration_ms)
+    assert event is not None and decode_status(event.status) == status and decode_extra(event.extra) == (slot, duration_ms, oom)
 
 
 def test_a_claim_of_a_janitor_before_the_last_one_is_not_believed() -> None:

@@ -26,7 +26,7 @@ from observer.roles.desk import Desk
 from observer.roles.disk_watch import HUNG_S, DiskWatch
 from observer.roles.janitor import Janitor, Processes
 from observer.roles.role import Context
-from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWatch, missing_file
+from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWatch, ShedWatch, missing_file
 from observer.settings import Settings
 from tests.board_scene import WALL, collector_note, running_board, settings_in, writer_note
 from tests.unit.test_chronicle import fits_contract
@@ -208,6 +208,24 @@ class TestFaultWatch:
         told = watch.compare({"janitor": [fault("no_file", path="swing"), fault("no_file", path="scalp")]}, 5.0)
         assert len(told) == 2
         assert len(watch.compare({"janitor": [fault("no_file", path="swing")]}, 5.0)) == 1
+
+    def test_another_class_is_another_fault_and_the_first_has_ended(self) -> None:
+        watch = FaultWatch()
+        watch.compare({"writer": [{**fault("archive"), "class": "space"}]}, 5.0)
+        told = watch.compare({"writer": [{**fault("archive"), "class": "permission"}]}, 6.0)
+        assert [(one.event, one.data["class"]) for one in told] == [("fault_begin", "permission"), ("fault_end", "space")]
+
+
+class TestShedWatch:
+    def test_shed_records_are_a_fault_from_the_first_until_none_came_for_ten_seconds(self) -> None:
+        watch = ShedWatch()
+        counts = [0, 0, 5, 5, 12, *[12] * 21]  # one look every half second
+        seen = [watch.look(number * 0.5, 100.0 + number * 0.5, {"scalp": {"shed": count}}) for number, count in enumerate(counts)]
+        assert [bool(faults) for faults in seen] == [False] * 2 + [True] * 22 + [False] * 2
+        assert (seen[2][0]["count"], seen[4][0]["count"], seen[4][0]["since"]) == (5, 12, 101.0)
+
+    def test_what_an_earlier_janitor_saw_is_told_again_rather_than_never(self) -> None:
+        assert ShedWatch().look(0.0, 100.0, {"scalp": {"shed": 7}})[0]["count"] == 7
 
 
 class TestBalanceWatch:

@@ -34,6 +34,7 @@ class Verb:
         about: what it does, for its own help.
         examples: command lines, for its own help.
         level: what it logs to stderr.
+        speaks_as: its name in the log; empty: the verb's own.
     """
 
     module: str
@@ -41,6 +42,7 @@ class Verb:
     about: str
     examples: tuple[str, ...]
     level: str = "WARNING"
+    speaks_as: str = ""
 
 
 VERBS = {
@@ -50,6 +52,7 @@ VERBS = {
         "Starts the supervisor, which starts collector, writer and janitor. systemd starts this. SIGTERM or Ctrl-C stops it in order.",
         ("observer run", "observer --config /etc/observer/observer.toml run"),
         "INFO",
+        "supervisor",
     ),
     "demo": Verb(
         "observer.demo",
@@ -57,6 +60,7 @@ VERBS = {
         "Starts the simulator and the service on it, and says where to look. Ctrl-C stops both.",
         ("observer demo",),
         "INFO",
+        "supervisor",
     ),
     "simulate": Verb(
         "observer.simulator.verb_simulate",
@@ -82,6 +86,13 @@ VERBS = {
         "is the configuration right?",
         "Reads the configuration and says what it means. Exits 78 when it cannot be right, 1 when something should be looked at.",
         ("observer check", "observer --config new.toml check"),
+    ),
+    "doctor": Verb(
+        "observer.doctor.verb_doctor",
+        "is the installation right?",
+        "Checks versions, unit, account, modes, keys, directories, journal, clock, port and the way to the broker. It changes nothing. "
+        "Exits 1 when something should be looked at, or could not be.",
+        ("sudo observer doctor", "observer doctor --json"),
     ),
     "verify": Verb(
         "observer.archive.verb_verify",
@@ -142,7 +153,7 @@ def _run(argv: Sequence[str]) -> int:
         near = get_close_matches(options.verb, VERBS, n=1)
         raise UsageError(f'"{options.verb}" is no verb', f"did you mean `observer {near[0]}`?" if near else f"there are {', '.join(VERBS)}")
     verb = VERBS[options.verb]
-    logs.setup(options.verb, os.environ, verb.level)
+    logs.setup(verb.speaks_as or options.verb, os.environ, verb.level)
     try:
         module = importlib.import_module(verb.module)
     except ModuleNotFoundError as error:

@@ -24,11 +24,15 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `observer check`."""
-    parser.add_argument("--json", action="store_true", help="print JSON for a program")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON for a program")
+    form.add_argument("--file-only", action="store_true", help="judge the file alone, not the host: can the service take it?")
 
 
 def run(args: argparse.Namespace) -> int:
     """Show what the configuration means; 1 when something was found, 78 (by ConfigError) when it cannot be right."""
+    if args.file_only:
+        return _judge_file(args.config)
     settings = observer_settings.load(args.config, os.environ, Path.cwd())
     findings = list(_judge(settings))
     if args.json:
@@ -36,6 +40,15 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(_as_text(settings, findings)) + "\n")
     return EXIT_FOUND if findings else EXIT_OK
+
+
+def _judge_file(config_option: str | None) -> int:
+    """Say that the file can be taken; a ConfigError says that it cannot. The unit's ExecReload= asks this."""
+    # Where the directories are is the host's question: it has an answer here, so that the file alone decides.
+    answered = {"QTS_OBSERVER_STANDALONE": "", "OBSERVER_ASSET_DIR": "/", "CACHE_DIRECTORY": "/", "RUNTIME_DIRECTORY": "/"}
+    path = observer_settings.load(config_option, {**os.environ, **answered}, Path.cwd()).config_path
+    sys.stdout.write(f"{path} can be taken\n" if path else "no file; every key has its default\n")
+    return EXIT_OK
 
 
 def _judge(settings: Settings) -> Iterator[Finding]:

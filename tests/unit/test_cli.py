@@ -287,3 +287,16 @@ class TestCheck:
         assert done.returncode == EXIT_FOUND
         assert "unencrypted" in done.stdout
         assert 'calendar = "always" on the real host' in done.stdout
+
+    def test_the_file_alone_is_judged_without_keys_port_or_a_place_for_the_archive(self, tmp_path: Path) -> None:
+        (tmp_path / "new.toml").write_text('[http]\nlisten = "192.0.2.1:8000"\n')
+        done = observer("check", "--file-only", "--config", "new.toml", cwd=tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, f"{tmp_path}/new.toml can be taken\n", "")
+
+    def test_a_file_that_the_service_cannot_take_is_refused_alone_too(self, tmp_path: Path) -> None:
+        (tmp_path / "new.toml").write_text("[archive]\nwindow = 7\n")
+        done = observer("check", "--file-only", "--config", "new.toml", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (EXIT_CONFIG, "")
+        assert "window" in done.stderr
+        assert observer("check", "--file-only", "--config", "none.toml", cwd=tmp_path).returncode == EXIT_CONFIG
+        assert observer("check", "--file-only", "--json", cwd=tmp_path).returncode == EXIT_USAGE

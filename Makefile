@@ -1,19 +1,36 @@
 # Observer. `make` alone lists what there is.
 SHELL := /bin/bash
+# Installing and packing take the host's own Python, developing takes 3.11; PYTHON= names another for both.
+HOST_PYTHON := $(or $(PYTHON),python3)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host lint bench drill clean
+.PHONY: help run test test-host trial lint bench drill dist bundle install uninstall pins clean
+
+PREFIX ?= /usr/local
+PINS := systemd/constraints.txt
+TOOLS := build/tools
+# An unpacked archive is a bundle; a checkout makes one first.
+BUNDLE := $(if $(wildcard wheels),.,build/bundle)
+yes = $(filter-out 0 no,$($(1)))
+INSTALLER = systemd/installer/install.py
+WHERE = --destdir '$(DESTDIR)' --prefix '$(PREFIX)' $(if $(call yes,DRY_RUN),--dry-run)
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
-$(STAMP): setup.cfg pyproject.toml
+# Only an unpacked archive lacks it.
+setup.cfg pyproject.toml:
+	@echo "make: this is an unpacked archive: only install, uninstall and help can be made here, the rest in a checkout" >&2; exit 1
+
+# The pinned libraries first: what is tested is what is shipped.
+$(STAMP): setup.cfg pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(PINS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 
@@ -27,6 +44,9 @@ test-host: $(STAMP) ## the tests that need root and a real host (installs what t
 	tests/host/prepare
 	$(BIN)/python -m pytest tests/host
 
+trial: $(STAMP) ## as root: a Debian in a container, Observer installed in it by systemd's rules, and shown
+	@$(BIN)/python -m tests.host.trial
+
 lint: $(STAMP) ## formatting, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,6 +57,29 @@ bench: $(STAMP) ## speed and size against a bare loop, in one run
 
 drill: $(STAMP) ## kill storms against the simulator's truth (about 15 minutes)
 	$(BIN)/python -m tests.bench.storm
+
+dist: $(TOOLS)/.made ## the archive that installs without a network: dist/observer-VERSION.tar.gz
+	@$(TOOLS)/bin/python -B systemd/installer/bundle.py --archive dist
+
+bundle: $(TOOLS)/.made
+	@$(TOOLS)/bin/python -B systemd/installer/bundle.py
+
+$(TOOLS)/.made: | setup.cfg
+	@echo "preparing the build tools in $(TOOLS)"
+	@$(HOST_PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip setuptools
+	@touch $@
+
+install: $(if $(wildcard wheels),,bundle) ## install or upgrade on this host, as root (DESTDIR=, PREFIX=, DRY_RUN=1)
+	@$(HOST_PYTHON) -B $(BUNDLE)/$(INSTALLER) install $(WHERE)
+
+uninstall: ## stop and remove it; configuration and archive stay (PURGE=1 removes them too, DRY_RUN=1)
+	@$(HOST_PYTHON) -B $(INSTALLER) uninstall $(WHERE) $(if $(call yes,PURGE),--purge)
+
+pins: $(STAMP) ## pin the newest libraries that fit, by hash, for all supported Pythons
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[pins]'
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command 'make pins' --output-file $(PINS) setup.cfg
 
 clean: ## remove what the targets above made, but no archive
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,20 +1,27 @@
-"""Real filesystems and recorders on them; both end with the test, however it ended."""
+"""Real filesystems, recorders on them and booted containers; all end with the test, however it ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from tests.host.container import Container, debian
 from tests.host.disk import Disk
+from tests.host.installed import Installed, build_archive, make, previous_revision, unpack
 from tests.service.stack import Stack
 
-TOOLS = ("strace", "losetup", "mkfs.ext4", "mount", "umount", "setpriv", "setsid", "git", "make")
+TOOLS = ("strace", "losetup", "mkfs.ext4", "mount", "umount", "setpriv", "setsid", "git", "make", "nsenter", "unshare", "systemd-nspawn")
 MakeDisk = Callable[..., Disk]
 MakeStack = Callable[..., Stack]
+MakeContainer = Callable[..., Container]
+Install = Callable[..., Installed]
+Figure = Callable[[str], None]
+FIGURES: list[str] = []
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -51,3 +58,73 @@ def recorder(tmp_path: Path, disk: MakeDisk) -> Iterator[MakeStack]:
     yield make
     for each in stacks:
         each.close()
+
+
+@pytest.fixture(scope="session")
+def bare_debian() -> Iterator[Path]:
+    """The root that every container of this session boots from."""
+    with debian() as root:
+        yield root
+
+
+@pytest.fixture
+def container(bare_debian: Path, disk: MakeDisk) -> Iterator[MakeContainer]:
+    """Boots a container; it ends with the test, before its disks go."""
+    with contextlib.ExitStack() as at_the_end:
+
+        def make(disks: Mapping[str, Disk] | None = None, layers: Sequence[Path] = ()) -> Container:
+            made = Container(bare_debian, disks, layers)
+            at_the_end.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of `make dist`. The first test that asks for it also pays for making it."""
+    return build_archive(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="session")
+def previous_dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of the commit before, as it lies on the hosts that are to be upgraded."""
+    return build_archive(tmp_path_factory.mktemp("previous"), previous_revision())
+
+
+@pytest.fixture(scope="session")
+def installation(bare_debian: Path, dist: Path) -> Iterator[tuple[str, Path]]:
+    """Where the archive lies unpacked after one `make install` in a bare container, and the layer that this wrote."""
+    machine = Container(bare_debian)
+    try:
+        directory = unpack(machine, dist)
+        make(machine, directory, "install")
+        machine.power_off()
+        yield directory, machine.upper
+    finally:
+        machine.close()
+
+
+@pytest.fixture
+def install(installation: tuple[str, Path], container: MakeContainer) -> Install:
+    """Boots a host on which Observer was installed, and has it record a simulated market."""
+    directory, layer = installation
+
+    def installed(disks: Mapping[str, Disk] | None = None, **options: object) -> Installed:
+        return Installed(container(disks, [layer]), directory, **options)  # type: ignore[arg-type]
+
+    return installed
+
+
+@pytest.fixture
+def figure() -> Figure:
+    """Takes a measured figure, one sentence; all of them are printed at the end of the run."""
+    return FIGURES.append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures."""
+    if FIGURES:
+        terminalreporter.section("figures")
+        for line in FIGURES:
+            terminalreporter.line(line)

@@ -35,11 +35,11 @@ class Disk:
         with image.open("wb") as file:
             file.truncate(size)
         run("mkfs.ext4", "-q", "-m", "0", "-b", "4096", *(("-N", str(inodes)) if inodes else ()), image)
-        self._loop = run("losetup", "--find", "--show", image)
+        self.device = run("losetup", "--find", "--show", image)
         try:
-            run("mount", self._loop, self.point)
+            run("mount", self.device, self.point)
         except BaseException:
-            run("losetup", "--detach", self._loop)
+            run("losetup", "--detach", self.device)
             raise
         self._ballast = self.point / "ballast"
 
@@ -83,7 +83,7 @@ class Disk:
             if os.path.ismount(self.point):
                 run("umount", "--lazy", self.point)
         finally:
-            run("losetup", "--detach", self._loop)
+            run("losetup", "--detach", self.device)
 
 
 def _succeeds(*command: str | Path) -> bool:

@@ -3,8 +3,9 @@
     demo ── starts ──▶ simulator (its own process, own process group)
       └── is then the supervisor, exactly as `observer run` is; when it has ended it ends the simulator
 
-Guarantees: real credentials are never read, and a configured archive is used only when `--config` names it, so that made-up
-quotes do not get between real ones; the simulator ends with the demo, also when that is killed (its standard input closes).
+Guarantees: real credentials are never read; a configured archive is used only when `--config` names it, and the installed
+service's (`$STATE_DIRECTORY`) never, so that made-up quotes do not get between real ones: there the demo has an archive of its
+own, which goes with it. The simulator ends with the demo, also when that is killed (its standard input closes).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from observer import settings
 from observer.errors import EXIT_FOUND, EXIT_OK, ObserverError
+from observer.paths import RULE_SYSTEMD
 from observer.settings import Settings
 from observer.supervisor.verb_run import serve
 
@@ -171,6 +173,9 @@ def demo_environment(environ: Mapping[str, str], found: Settings, room: Path) ->
     own = {name: value for name, value in environ.items() if name not in ("CREDENTIALS_DIRECTORY", "OBSERVER_CONFIG")}
     own |= {"KIS_APP_KEY": FAKE_KEY, "KIS_APP_SECRET": FAKE_SECRET}
     own |= {"CACHE_DIRECTORY": str(room / "cache"), "RUNTIME_DIRECTORY": str(found.paths.runtime_dir)}
+    if found.paths.rule == RULE_SYSTEMD:
+        own.pop("STATE_DIRECTORY", None)
+        own |= {"OBSERVER_ASSET_DIR": str(room / "archive"), "RUNTIME_DIRECTORY": str(room / "run")}
     return own
 
 

@@ -57,10 +57,8 @@ class Outage:
         """When to try again, monotonic seconds."""
         return self.since + sum(WAITS_S[: self.attempts]) + WAITS_S[-1] * max(0, self.attempts - len(WAITS_S))
 
-    def again(self, error: OSError) -> None:
-        """Another attempt failed, perhaps at another file: what is told stays with the first."""
-        if error.errno != self.error.errno:
-            self.error = error
+    def again(self) -> None:
+        """Another attempt failed, perhaps at another file and with another errno of the class: what is told stays with the first."""
         self.attempts += 1
 
     def same_as(self, error: OSError) -> bool:

@@ -122,6 +122,9 @@ def judge_limits(properties: Mapping[str, str], window: int) -> list[Result]:
     return or_ok(results, ok("limits", shown))
 
 
+_HOMES = ("/home", "/root", "/run/user")  # systemd.exec(5), ProtectHome=
+
+
 def look_at_reach(host: Host) -> Iterator[Result]:
     """Whether the sandbox lets the service write where the configuration has the archive."""
     paths = host.known_settings().paths
@@ -133,8 +136,10 @@ def judge_reach(paths: Paths, properties: Mapping[str, str]) -> Result:
     archive = paths.asset_dir
     state = [Path("/var/lib", name) for name in properties.get("StateDirectory", "").split()]
     given = [Path(name.lstrip("+-")) for name in properties.get("ReadWritePaths", "").split()]
-    if archive.is_relative_to("/home") and properties.get("ProtectHome") == "yes":
-        return fail("sandbox", f"{archive}: the unit hides /home from the service (ProtectHome=yes)", "move the archive to another place")
+    hidden = next((place for place in _HOMES if archive.is_relative_to(place)), "")
+    if hidden and properties.get("ProtectHome") == "yes":
+        what = f"{archive}: the unit hides {hidden} from the service (ProtectHome=yes)"
+        return fail("sandbox", what, "move the archive to another place")
     holder = next((place for place in (*state, *given) if archive.is_relative_to(place)), None)
     if holder is None:
         hint = f"`systemctl edit {UNIT}`: [Service] ReadWritePaths={archive}; then `systemctl restart {UNIT}`"

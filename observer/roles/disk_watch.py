@@ -53,6 +53,7 @@ class DiskWatch:
         growth: by data track: file, bytes, grown (bytes since the measurement before).
         retention: what the last run did.
         faults: what does not work here.
+        looked: whether a whole round is done, so that what is not among the faults is in order.
         archive_ok: set by the main loop: whether this supervisor's writer can write the archive; else nothing is deleted.
         open_faults: set by the main loop: the faults that have begun, kept for the next janitor.
         known_faults: what the janitor before kept; None until it was read.
@@ -63,6 +64,7 @@ class DiskWatch:
         self.growth: dict[str, dict[str, Any]] = {}
         self.retention: dict[str, Any] | None = None
         self.faults: list[Fault] = []
+        self.looked = False
         self.archive_ok = False
         self.open_faults: list[Fault] | None = None
         self.known_faults: list[Fault] | None = None
@@ -108,6 +110,7 @@ class DiskWatch:
         faults += [self._clock_fault] if self._clock_fault else []
         self._since = {fault["kind"]: fault["since"] for fault in faults}
         self.faults = faults
+        self.looked = True
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -185,8 +188,12 @@ class DiskWatch:
     def _look_at_clock(self, now: float) -> None:
         """State a clock that nothing synchronises. Where it cannot be known nothing is stated: `observer doctor` says so."""
         self._alive(True)
-        in_order = synchronised() is not False
+        found = synchronised()
         self._alive(False)
+        if found is None and self._clock_fault:
+            self._clock_at = now + CLOCK_AGAIN_S
+            return  # nobody answered: what was known stays
+        in_order = found is not False
         self._clock_at = now + (CLOCK_S if in_order else CLOCK_AGAIN_S)
         self._clock_fault = None
         if not in_order:

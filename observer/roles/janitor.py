@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from observer import __version__
-from observer.board import Board
+from observer.board import TRACKS, Board, Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.config import Roll
 from observer.roles.chronicle import Chronicle
@@ -78,7 +78,7 @@ class Janitor:
         self._desk = Desk(self._producer.put_system, self._acknowledged)
         self.disk = DiskWatch(settings, self._tell_deletion, context.stopping)
         self._balance = BalanceWatch()
-        self._shed = ShedWatch()
+        self._shed = ShedWatch({track: self._shed_seen(track).get() for track in TRACKS})
         self._clock = ClockWatch()
         self._watch: FaultWatch | None = None
         self._processes = Processes()
@@ -136,6 +136,8 @@ class Janitor:
             })  # fmt: skip
         faults += self._balance.look(now, wall_s, report.view["tracks"])
         faults += self._shed.look(now, wall_s, report.view["tracks"])
+        for track, count in self._shed.seen.items():
+            self._shed_seen(track).set(count)
         faults += self._missing_files(report, wall_s)
         for fault in faults:
             key = fault["kind"], str(fault.get("path") or "")
@@ -166,8 +168,10 @@ class Janitor:
             if self.disk.known_faults is None and self.disk.stuck_s(time.monotonic()) <= HUNG_S:
                 return  # the disk thread has not yet read what the janitor before us kept
             self._watch = FaultWatch(self.disk.known_faults or [])
-        measured = bool(self.disk.disks or own)  # before that, what the janitor before us stated may still be so
-        stated: dict[str, list[Fault] | None] = {self._context.instance: own if measured else None}
+        # Before the disk thread has looked, what the janitor before us stated may still be so.
+        kinds = {fault["kind"] for fault in own}
+        kept = [] if self.disk.looked else [known for known in self._watch.known if self._is_kept(known, kinds)]
+        stated: dict[str, list[Fault] | None] = {self._context.instance: [*own, *kept]}
         for role in (*self._board.instances, "supervisor"):
             if role != self._context.instance:
                 note = self._board.note(role).read() if role == "supervisor" else living_note(self._board, role)
@@ -177,8 +181,14 @@ class Janitor:
             say_fault(log, telling)
         self.disk.open_faults = self._watch.known
 
+    def _is_kept(self, known: Fault, kinds: set[str]) -> bool:
+        return known["role"] == self._context.instance and known["kind"] not in kinds
+
     def _tell_deletion(self, event: str, data: Mapping[str, Any]) -> Ticket:
         return self._desk.tell(event, "info", dict(data))
+
+    def _shed_seen(self, track: str) -> Cell:
+        return self._board.cell(f"role.{self._context.instance}.shed_seen_{track}")
 
     def _acknowledged(self) -> int:
         return self._producer.acknowledged("system")

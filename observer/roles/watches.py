@@ -58,7 +58,7 @@ class FaultWatch:
                 told_at = wall_s if known is None else float(known.get("told_at", wall_s))
                 if known is None:
                     told.append(Telling("fault_begin", _severity(fault), _data(role, fault)))
-                elif wall_s - told_at >= AGAIN_S:
+                elif wall_s - told_at >= AGAIN_S or wall_s < told_at:  # the clock may have been set back
                     told_at = wall_s
                     told.append(Telling("fault_again", _severity(fault), {**_data(role, fault), **_lasted(fault, wall_s)}))
                 self._known[key] = {**fault, "role": role, "told_at": told_at}
@@ -116,10 +116,17 @@ class BalanceWatch:
 
 
 class ShedWatch:
-    """States that records are being shed: from the first one until none was shed for SHED_QUIET_S."""
+    """States that records are being shed: from the first one until none was shed for SHED_QUIET_S.
 
-    def __init__(self) -> None:
-        self._seen: dict[str, int] | None = None
+    Args:
+        seen: the counts that an earlier watch has stated already, by track.
+
+    Attributes:
+        seen: the counts of the last look.
+    """
+
+    def __init__(self, seen: Mapping[str, int]) -> None:
+        self.seen = dict(seen)
         self._grew: dict[str, float] = {}
         self._faults: dict[str, Fault] = {}
 
@@ -132,7 +139,7 @@ class ShedWatch:
             tracks: by name, with the cumulative count ``shed``.
         """
         counts = {name: int(track["shed"]) for name, track in tracks.items()}
-        before, self._seen = self._seen or dict.fromkeys(counts, 0), counts
+        before, self.seen = self.seen, counts
         for name, count in counts.items():
             more = count - before.get(name, 0)
             if more > 0:

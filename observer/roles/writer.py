@@ -86,7 +86,7 @@ class Writer:
         if self._outage is None or not self._outage.same_as(error):
             self._outage = Outage(error, now, time.time(), refused=_refused(error))
         else:
-            self._outage.again(error)
+            self._outage.again()
         self._commits = 0
         if self._recording is not None:
             self._commits = self._recording.commits

@@ -30,6 +30,7 @@ log = logging.getLogger("observer.supervisor")
 
 WRITER = "writer"
 TOP_UP_AGAIN_S = 30.0
+OOM_SETTLE_S = 5.0
 _SIGNALS = {Do.TERM: signal.SIGTERM, Do.ABORT: signal.SIGABRT, Do.KILL: signal.SIGKILL}
 
 
@@ -102,6 +103,7 @@ class Crew:
         self._incarnation = 0
         self._top_up_at = 0.0
         self._oom = OomKills(kills_of_our_group)
+        self._settle_at = 0.0
         self._slots = {instance: slot for slot, instance in enumerate(board.instances)}
         board.cell("supervisor.life").set(secrets.randbits(16) | 1)
 
@@ -114,6 +116,9 @@ class Crew:
                 if member.lifecycle.state is not State.WAITING:
                     break
             member.publish()
+        if now >= self._settle_at:
+            self._settle_at = now + OOM_SETTLE_S
+            self._oom.settle()
         self._renew_lanes(now)
         self.left_behind = [process for process in self.left_behind if process.exitcode is None]
 
@@ -276,7 +281,7 @@ class Crew:
 
     def _say_ended(self, member: Member, status: int, stopping: bool) -> None:
         pid = member.child.pid
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
+        how = f"signal {_signal_name(-status)}" if status < 0 else f"exit code {status}"
         if stopping or status == 0:
             log.info("%s (pid %d) ended: %s", member.instance, pid, how)
             return
@@ -294,3 +299,11 @@ class Crew:
             flow = f"flow.{member.instance}.{track}."
             received, rejected, shed = (self._board.get(flow + word) for word in ("received", "rejected", "shed"))
             self._board.cell(flow + "accepted").set(pack(member.child.incarnation, max(0, received - rejected - shed)))
+
+
+def _signal_name(number: int) -> str:
+    """``SIGKILL``, or the number of one that has no name (a real-time signal)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

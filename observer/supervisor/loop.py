@@ -31,7 +31,7 @@ from observer.board import Board
 from observer.clock import mono_ns, wall_ns
 from observer.config import load_credentials
 from observer.delivery.lanes import POOL_SIZE, LanePool
-from observer.errors import EXIT_OK, ConfigError, HeldError
+from observer.errors import EXIT_OK, ConfigError, HeldError, ObserverError, UsageError
 from observer.journal import entry
 from observer.model.chronicle import EventKind
 from observer.paths import make_private_dirs
@@ -71,12 +71,17 @@ def supervise(
     Raises:
         ConfigError: there are no credentials.
         HeldError: another supervisor holds this archive.
+        ObserverError: the cache or the runtime directory cannot be used, or is another account's.
     """
     load_credentials(settings.environ)
-    make_private_dirs(settings.paths)
+    _refuse_foreign_root(settings.paths.runtime_dir)
     lock = FileLock(lock_path(settings))
     try:
+        make_private_dirs(settings.paths)
         lock.acquire(timeout=0)
+    except OSError as error:
+        place = error.filename or lock_path(settings)
+        raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
     except Timeout:
         raise HeldError(
             f"another supervisor holds the archive {settings.paths.asset_dir} (lock {lock_path(settings)})",
@@ -86,6 +91,17 @@ def supervise(
         return Supervisor(settings, mains, pool_size, each_turn).run()
     finally:
         lock.release()
+
+
+def _refuse_foreign_root(runtime_dir: Path) -> None:
+    """Root beside a service of another account would leave files behind that the service cannot open any more."""
+    try:
+        owner = runtime_dir.stat().st_uid
+    except OSError:
+        return  # not there yet, or told by who makes it
+    if os.geteuid() == 0 and owner != 0:
+        what = f"{runtime_dir} belongs to the account {owner}, and you are root"
+        raise UsageError(what, "systemctl start observer; or run it as that account: sudo -u observer observer run")
 
 
 def lock_path(settings: Settings) -> Path:

@@ -55,6 +55,7 @@ class OomKills:
     def __init__(self, count: Callable[[], int | None]) -> None:
         self._count = count
         self._explained = count() or 0
+        self._surplus = 0
 
     def took(self, status: int) -> bool:
         """Whether the process that ended with ``status`` was killed for want of memory; called once for each death."""
@@ -65,6 +66,14 @@ class OomKills:
             return False
         self._explained += 1  # not to `count`: two children may have died between two looks
         return True
+
+    def settle(self) -> None:
+        """Called every few seconds: what still explains no death since the last call was no role's, and will explain none."""
+        count = self._count()
+        surplus = 0 if count is None else max(0, count - self._explained)
+        settled = min(surplus, self._surplus)
+        self._explained += settled
+        self._surplus = surplus - settled
 
 
 def kills_of_our_group() -> int | None:

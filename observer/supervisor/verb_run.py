@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from observer import settings
-from observer.errors import EXIT_CONFIG, ObserverError
+from observer.errors import EXIT_BUG, EXIT_CONFIG, ObserverError
 from observer.journal import entry
 from observer.roles import collector, janitor, writer
 from observer.settings import Settings
@@ -28,19 +28,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Load the settings and serve; returns the exit code.
 
+    Whatever keeps it from starting is an entry of the journal, too.
+
     Raises:
-        ObserverError: it cannot start; that is an entry of the journal, too.
+        ObserverError: it cannot start.
     """
     try:
         return serve(settings.load(args.config, os.environ, Path.cwd()))
     except ObserverError as error:
         again = "systemd does not start it again" if error.exit_code == EXIT_CONFIG else "systemd starts it again"
-        log.critical("observer cannot start: %s", error.what, extra=_failed(error, again))
+        log.critical("observer cannot start: %s", error.what, extra=_failed(error.exit_code, error.hint, again))
+        raise
+    except Exception as error:
+        log.critical("observer ended by a bug: %r", error, extra=_failed(EXIT_BUG, "report it, with the log", "systemd starts it again"))
         raise
 
 
-def _failed(error: ObserverError, again: str) -> dict[str, object]:
-    return entry("start_failed", "start_failed", exit=error.exit_code, hint=error.hint or None, action=again)
+def _failed(code: int, hint: str, again: str) -> dict[str, object]:
+    return entry("start_failed", "start_failed", exit=code, hint=hint or None, action=again)
 
 
 def serve(found: Settings, each_turn: Callable[[], None] = lambda: None) -> int:

@@ -26,6 +26,7 @@ from tests.service.stack import configuration, pid_of_role
 from tests.waiting import wait_until
 
 CHECKOUT = Path(__file__).parents[2]
+INSTALLED = ("observer", "systemd", "config", "docs", "README.md")
 INSTALLER = "systemd/installer/install.py"
 COMMAND = "/opt/observer/current/bin/observer"
 STATE = "/var/lib/observer"
@@ -41,14 +42,14 @@ GIT = ("git", "-c", "safe.directory=*")
 
 
 def previous_revision() -> str:
-    """The newest commit before the present one that could be installed.
-
-    What is not committed yet is the present one; else the commit is, and the one before it is looked for.
-    """
-    newest = "HEAD" if run(*GIT, "-C", CHECKOUT, "status", "--porcelain") else "HEAD~1"
-    revisions = run(*GIT, "-C", CHECKOUT, "rev-list", "--max-count=50", newest, "--", INSTALLER).split()
-    assert revisions, f"no commit before this one has {INSTALLER}: an upgrade cannot be tried (a clone without its history?)"
-    return run(*GIT, "-C", CHECKOUT, "rev-parse", newest)
+    """The newest commit that installs something else than what lies there."""
+    for revision in run(*GIT, "-C", CHECKOUT, "rev-list", "--max-count=50", "HEAD").split():
+        if not run(*GIT, "-C", CHECKOUT, "ls-tree", revision, INSTALLER):
+            continue
+        differs = subprocess.run([*GIT, "-C", str(CHECKOUT), "diff", "--quiet", revision, "--", *INSTALLED], timeout=60)
+        if differs.returncode:
+            return revision
+    raise AssertionError(f"no earlier commit with {INSTALLER} differs: an upgrade cannot be tried (a clone without its history?)")
 
 
 def build_archive(directory: Path, revision: str = "") -> Path:

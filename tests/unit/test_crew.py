@@ -95,3 +95,21 @@ def test_progress_between_two_looks_counts_though_the_role_died_of_it() -> None:
         life.step(death + 0.1, Seen(True, death + 0.05, 0))
         life.step(death + 0.2, Seen(False, death + 0.15, 3))
         assert life.fork_at == death + 0.2, "no back-off"
+
+
+def test_a_child_that_died_of_a_signal_without_a_name_is_replaced_like_any_other(crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew.turn(time.monotonic())
+    for member in crew.members.values():
+        os.kill(member.child.pid, signal.SIGRTMIN + 6)
+        assert member.child._process is not None
+        member.child._process.join(5)
+    first = {name: member.child.incarnation for name, member in crew.members.items()}
+    crew.turn(time.monotonic())
+    try:
+        assert all(member.child.incarnation > first[name] for name, member in crew.members.items())
+        assert {member.last_exit for member in crew.members.values()} == {-(signal.SIGRTMIN + 6)}
+    finally:
+        for member in crew.members.values():
+            os.kill(member.child.pid, signal.SIGKILL)
+            assert member.child._process is not None
+            member.child._process.join(5)

@@ -49,3 +49,12 @@ def test_real_credentials_and_tokens_are_left_alone_and_the_lock_is_everybodys(t
     credentials = load_credentials(own.environ)
     assert (credentials.app_key, credentials.app_secret) == ("demo-app-key", "demo-app-secret")
     assert own.paths.cache_dir == tmp_path / "cache" and own.paths.runtime_dir == found.paths.runtime_dir
+
+
+def test_an_installed_services_archive_lock_and_directories_are_never_the_demos(tmp_path: Path) -> None:
+    places = {name: str(tmp_path / "host" / name) for name in ("STATE_DIRECTORY", "CACHE_DIRECTORY", "RUNTIME_DIRECTORY")}
+    found = found_in(tmp_path, "", OBSERVER_ASSET_DIR="", **places)
+    assert found.paths.asset_dir == tmp_path / "host/STATE_DIRECTORY"
+    for use_its_archive in (False, True):
+        own = own_of(tmp_path, found, use_its_archive).paths
+        assert (own.asset_dir, own.cache_dir, own.runtime_dir) == (tmp_path / "archive", tmp_path / "cache", tmp_path / "run")

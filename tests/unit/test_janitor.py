@@ -127,12 +127,28 @@ def test_a_fault_of_the_writer_begins_and_ends_once_in_the_record(tmp_path: Path
     assert all(fits_contract(*record) for record in context.fake.put)
 
 
-def test_a_fault_the_collector_tells_itself_is_not_told_twice(tmp_path: Path) -> None:
+def test_a_fault_of_the_collector_is_told_once(tmp_path: Path) -> None:
     board = running_board()
     one, context = made(tmp_path, board)
-    board.note("collector").write(3, collector_note(faults=[fault("broker")]))
-    one.turn(time.monotonic())
-    assert "fault_begin" not in context.fake.events()
+    board.note("collector").write(3, collector_note(faults=[fault("broker_lost")]))
+    now = time.monotonic()
+    for second in range(4):
+        one.turn(now + second)
+    assert context.fake.events().count("fault_begin") == 1
+
+
+def test_what_the_janitor_before_stated_has_not_ended_before_the_disk_thread_looked(tmp_path: Path) -> None:
+    one, context = made(tmp_path)
+    one.disk.known_faults = [{**fault("clock_unsynchronised", **{"class": "clock"}), "role": "janitor"}]
+    one.disk._measure()  # but the clock is still being asked for
+    now = time.monotonic()
+    for second in range(3):
+        one.turn(now + second)
+    assert "fault_end" not in context.fake.events()
+    one.disk.looked = True
+    for second in range(3, 6):
+        one.turn(now + second)
+    assert context.fake.events().count("fault_end") == 1
 
 
 def test_nothing_is_told_while_the_earlier_janitors_session_is_open(tmp_path: Path) -> None:
@@ -203,6 +219,11 @@ class TestFaultWatch:
         told = [told.event for second in range(130) for told in watch.compare({"writer": [fault("archive")]}, 1000.0 + second)]
         assert told == ["fault_begin", "fault_again", "fault_again"]
 
+    def test_a_fault_is_told_again_also_after_the_clock_was_set_back(self) -> None:
+        watch = FaultWatch()
+        told = [one.event for second in (5000.0, 1400.0, 1410.0) for one in watch.compare({"writer": [fault("archive")]}, second)]
+        assert told == ["fault_begin", "fault_again"]
+
     def test_the_same_kind_on_two_paths_are_two_faults(self) -> None:
         watch = FaultWatch()
         told = watch.compare({"janitor": [fault("no_file", path="swing"), fault("no_file", path="scalp")]}, 5.0)
@@ -218,14 +239,15 @@ class TestFaultWatch:
 
 class TestShedWatch:
     def test_shed_records_are_a_fault_from_the_first_until_none_came_for_ten_seconds(self) -> None:
-        watch = ShedWatch()
+        watch = ShedWatch({})
         counts = [0, 0, 5, 5, 12, *[12] * 21]  # one look every half second
         seen = [watch.look(number * 0.5, 100.0 + number * 0.5, {"scalp": {"shed": count}}) for number, count in enumerate(counts)]
         assert [bool(faults) for faults in seen] == [False] * 2 + [True] * 22 + [False] * 2
         assert (seen[2][0]["count"], seen[4][0]["count"], seen[4][0]["since"]) == (5, 12, 101.0)
 
-    def test_what_an_earlier_janitor_saw_is_told_again_rather_than_never(self) -> None:
-        assert ShedWatch().look(0.0, 100.0, {"scalp": {"shed": 7}})[0]["count"] == 7
+    def test_only_what_no_earlier_watch_has_stated_is_stated(self) -> None:
+        assert ShedWatch({"scalp": 7}).look(0.0, 100.0, {"scalp": {"shed": 7}}) == []
+        assert ShedWatch({"scalp": 5}).look(0.0, 100.0, {"scalp": {"shed": 7}})[0]["count"] == 2
 
 
 class TestBalanceWatch:

@@ -78,3 +78,15 @@ def test_another_end_is_never_for_want_of_memory(status: int) -> None:
 
 def test_nothing_is_claimed_where_nothing_is_known() -> None:
     assert not OomKills(Count(None)).took(-signal.SIGKILL)
+
+
+def test_a_process_that_was_no_role_never_explains_a_later_kill() -> None:
+    count = Count(0)
+    kills = OomKills(count)
+    count.value = 1  # a helper of the same group
+    kills.settle()
+    kills.settle()
+    assert not kills.took(-signal.SIGKILL)
+    count.value = 2
+    kills.settle()  # a role's death may be looked at right after
+    assert kills.took(-signal.SIGKILL)

@@ -15,9 +15,10 @@ PINS := systemd/constraints.txt
 TOOLS := build/tools
 # An unpacked archive is a bundle; a checkout makes one first.
 BUNDLE := $(if $(wildcard wheels),.,build/bundle)
-yes = $(filter-out 0 no,$($(1)))
+# 1 or yes is on; nothing, 0 or no is off; anything else must not decide what is removed.
+yes = $(if $(filter 1 yes,$($(1))),1,$(if $(filter-out 0 no,$($(1))),$(error $(1)=$($(1)): needs 1 or 0)))
 INSTALLER = systemd/installer/install.py
-WHERE = --destdir '$(DESTDIR)' --prefix '$(PREFIX)' $(if $(call yes,DRY_RUN),--dry-run)
+WHERE = --destdir '$(DESTDIR)' $(if $(call yes,DRY_RUN),--dry-run)
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -71,7 +72,7 @@ $(TOOLS)/.made: | setup.cfg
 	@touch $@
 
 install: $(if $(wildcard wheels),,bundle) ## install or upgrade on this host, as root (DESTDIR=, PREFIX=, DRY_RUN=1)
-	@$(HOST_PYTHON) -B $(BUNDLE)/$(INSTALLER) install $(WHERE)
+	@$(HOST_PYTHON) -B $(BUNDLE)/$(INSTALLER) install $(WHERE) --prefix '$(PREFIX)'
 
 uninstall: ## stop and remove it; configuration and archive stay (PURGE=1 removes them too, DRY_RUN=1)
 	@$(HOST_PYTHON) -B $(INSTALLER) uninstall $(WHERE) $(if $(call yes,PURGE),--purge)

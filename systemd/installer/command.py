@@ -54,7 +54,7 @@ def run(argv: Sequence[str], bundle: Path | None = None) -> int:
             _install(hand, given, options.prefix)
         else:
             with lock(hand):
-                uninstall(hand, options.prefix, purge=options.purge)
+                uninstall(hand, purge=options.purge)
     except Failure as failure:
         complain(f"make {options.verb}: {failure.what}\n  {failure.hint or hand.stage}")
         return EXIT_FAILED
@@ -108,8 +108,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--destdir", metavar="DIR", default="", help="put everything below this directory, and run no command of the host"
         )
-        verb.add_argument("--prefix", metavar="DIR", type=_absolute, default=Path("/usr/local"), help="of command and unit; /usr/local")
         verb.add_argument("--dry-run", action="store_true", help="say what would be done, change nothing")
+        if name == "install":
+            verb.add_argument("--prefix", metavar="DIR", type=_absolute, default=Path("/usr/local"), help="of command and unit; /usr/local")
         if name == "uninstall":
             verb.add_argument("--purge", action="store_true", help="remove configuration, keys, archive, cache and user, too")
     return parser

@@ -11,12 +11,13 @@ mark and goes through all steps that are left, the restart included. The operato
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace as changed
 from pathlib import Path
 
 from hand import Failure, Hand, say
-from placement import CONFIG, CREDENTIALS, ETC, KEYS, PENDING, READABLE, Pending, Placement, Record, lock
+from placement import CONFIG, CREDENTIALS, ETC, KEPT, KEYS, PENDING, READABLE, Pending, Placement, Record, lock
 from release import CURRENT, HOME, PREVIOUS, SHARE, VERSIONS, Bundle, Interpreter, build, check_config, is_complete, linked, prune
 from service import RUNNING, UNIT, Service
 
@@ -27,10 +28,13 @@ def install(hand: Hand, bundle: Bundle, interpreter: Interpreter, placement: Pla
     Raises:
         Failure: it is not; what ran before still runs, or what to do is said.
     """
+    _require_ours(hand, bundle, placement, Record.read(hand))
     fresh = [path for path in placement.directories(bundle.root / "systemd") if not hand.at(path).exists()]
     hand.directory(HOME, 0o755)
     with lock(hand):
         record = Record.read(hand)
+        if hand.live and not Service(hand).has_account():
+            record = changed(record, account=True)
         files = (*record.files, *placement.files(bundle.root / "systemd"))
         record = changed(record, files=tuple(dict.fromkeys(files)), directories=tuple(dict.fromkeys((*record.directories, *fresh))))
         record.write(hand)
@@ -43,6 +47,19 @@ def install(hand: Hand, bundle: Bundle, interpreter: Interpreter, placement: Pla
         _finish(hand, bundle, placement, record, name)
     _doctor(hand, placement)
     _closing_words(hand)
+
+
+def _require_ours(hand: Hand, bundle: Bundle, placement: Placement, record: Record) -> None:
+    """Raises Failure when a file that is not ours would be replaced, or what is installed lies below another PREFIX."""
+    if record.files and placement.command not in record.files:
+        where = next((path.parents[1] for path in record.files if path.parent.name == "bin"), "another")
+        hint = f"`make install PREFIX={where}`; or `make uninstall` first: configuration and archive stay"
+        raise Failure(f"Observer is installed with PREFIX={where}, not {placement.prefix}", hint)
+    for path, (source, mode) in placement.files(bundle.root / "systemd").items():
+        if path not in record.files and os.path.lexists(hand.at(path)) and not hand.is_right(path, source.read_bytes(), mode):
+            raise Failure(
+                f"{hand.at(path)} is there and no installation of Observer put it there", "move it away, then `make install` again"
+            )
 
 
 def _change(hand: Hand, bundle: Bundle, placement: Placement, name: str) -> None:
@@ -131,6 +148,7 @@ def _finish(hand: Hand, bundle: Bundle, placement: Placement, record: Record, na
     if not hand.dry:
         changed(record, version=name, files=tuple(wanted)).write(hand)
         hand.at(PENDING).unlink(missing_ok=True)
+        hand.at(KEPT).unlink(missing_ok=True)
     prune(hand, frozenset({name, linked(hand, CURRENT), linked(hand, PREVIOUS)}))
     hand.stage = f"{name} is installed"
 

@@ -8,8 +8,9 @@
     /etc/observer/credentials/                   the operator's keys: never made, read or touched here
     /opt/observer/                               versions, current, previous, installed.json
 
-Guarantees: the record is written before what it records is made, so an interrupted installation can be taken away whole. Only
-one installation or removal works on a host at a time.
+Guarantees: the record is written before what it records is made, so an interrupted installation can be taken away whole, and
+what is not in it is not ours: neither replaced nor removed. A removal that leaves the operator's files leaves the record with
+them, for a later purge. Only one installation or removal works on a host at a time.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ CONFIG = ETC / "observer.toml"
 CREDENTIALS = ETC / "credentials"
 KEYS = ("kis_app_key", "kis_app_secret")
 RECORD = HOME / "installed.json"
+KEPT = ETC / ".installed.json"  # the record of what a removal left
 PENDING = HOME / "pending.json"
 EXECUTABLE, READABLE = 0o755, 0o644
 
@@ -79,27 +81,35 @@ class Record:
         version: the one that was completed last; "" while the first one is under way.
         files: outside of /opt/observer and /etc/observer.
         directories: that were not there before.
+        account: whether an installation made the system user.
     """
 
     version: str = ""
     files: tuple[Path, ...] = ()
     directories: tuple[Path, ...] = ()
+    account: bool = False
 
     @classmethod
     def read(cls, hand: Hand) -> Record:
-        """The host's record, an empty one where there is none.
+        """The host's record, or that of what a removal left; an empty one where there is neither.
 
         Raises:
             Failure: it is not readable JSON.
         """
-        told = _read(hand, RECORD)
-        return cls(str(told.get("version", "")), _paths(told.get("files")), _paths(told.get("directories")))
+        told = _read(hand, RECORD) or _read(hand, KEPT)
+        files, directories = _paths(told.get("files")), _paths(told.get("directories"))
+        return cls(str(told.get("version", "")), files, directories, told.get("account") is True)
 
-    def write(self, hand: Hand) -> None:
+    def write(self, hand: Hand, place: Path = RECORD) -> None:
         """Put it in its place; nothing in a dry run."""
         if not hand.dry:
-            told = {"version": self.version, "files": sorted(map(str, self.files)), "directories": sorted(map(str, self.directories))}
-            replace(hand.at(RECORD), (json.dumps(told, indent=1) + "\n").encode(), READABLE)
+            told = {
+                "version": self.version,
+                "files": sorted(map(str, self.files)),
+                "directories": sorted(map(str, self.directories)),
+                "account": self.account,
+            }
+            replace(hand.at(place), (json.dumps(told, indent=1) + "\n").encode(), READABLE)
 
 
 @dataclass(frozen=True)

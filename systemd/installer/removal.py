@@ -1,16 +1,17 @@
 """Takes an installation away: by its record, so that what it did not put there stays.
 
-Guarantees: the service is stopped before anything goes. Configuration, keys, archive, cache and account stay, unless a purge is
-asked for; what stays is said. An interrupted removal is completed by the next.
+Guarantees: without a record nothing is removed. The service is stopped before anything goes. Configuration, keys, archive, cache
+and account stay, unless a purge is asked for; what stays is said. An interrupted removal is completed by the next.
 """
 
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace as changed
 from pathlib import Path
 
 from hand import Failure, Hand, ask, say
-from placement import CONFIG, ETC, PENDING, RECORD, Placement, Record
+from placement import CONFIG, ETC, KEPT, PENDING, RECORD, Record
 from release import CURRENT, HOME, PREVIOUS, VERSIONS
 from service import ACCOUNT, UNIT, Service
 
@@ -18,38 +19,40 @@ STATE = Path("/var/lib/observer")
 DATA = (STATE, Path("/var/cache/observer"), Path("/run/observer"))
 DROP_INS = Path(f"/etc/systemd/system/{UNIT}.d")
 ENABLED = Path("/etc/systemd/system/multi-user.target.wants") / UNIT
-NO_SUCH_ACCOUNT = ""
 
 
-def uninstall(hand: Hand, prefix: Path, *, purge: bool) -> None:
+def uninstall(hand: Hand, *, purge: bool) -> None:
     """Stop the service and remove what was installed.
 
     Args:
-        prefix: looked in as well as at the places of the record.
         purge: remove the operator's files and the archive, too.
 
     Raises:
         Failure: the service does not stop (nothing was removed), or something could not be removed (the rest was).
     """
+    if not any(hand.at(place).is_file() for place in (RECORD, KEPT)):
+        say(f"there is no record of an installation ({hand.at(RECORD)}): nothing was removed")
+        return
     record = Record.read(hand)
     service = Service(hand)
-    service.stop()
-    hand.stage = "some files are removed; run `make uninstall` again, it completes this"
-    shipped = hand.at(CURRENT) / "share/observer/systemd"
-    for path in sorted({*record.files, *Placement(prefix).files(shipped), ENABLED}):
-        hand.remove(path)
     if record.files:
+        service.stop()
+        hand.stage = "some files are removed; run `make uninstall` again, it completes this"
+        for path in sorted({*record.files, ENABLED}):
+            hand.remove(path)
         service.read_anew()
         service.forget()
     if purge:
-        _purge(hand)
+        _purge(hand, record)
+    elif hand.at(ETC).is_dir():
+        changed(record, version="", files=()).write(hand, KEPT)
     for path in (CURRENT, PREVIOUS):
         hand.remove(path)
     hand.remove_tree(VERSIONS)
     _remove_directories(hand, record, purge)
     if not purge:
         kept = [str(path) for path in (hand.at(each) for each in (ETC, *DATA)) if path.exists()]
-        kept += [f"the user {ACCOUNT}"] if _account_exists(hand) else []
+        kept += [f"the user {ACCOUNT}"] if service.has_account() else []
         say(f"kept {', '.join(kept)}; `make uninstall PURGE=1` removes them, the archive too" if kept else "nothing else was there")
     hand.stage = "Observer is removed"
     if hand.problems:
@@ -70,7 +73,7 @@ def _remove_directories(hand: Hand, record: Record, purge: bool) -> None:
         hand.remove_empty(path)
 
 
-def _purge(hand: Hand) -> None:
+def _purge(hand: Hand, record: Record) -> None:
     elsewhere = _archive_elsewhere(hand)
     for path in (ETC, *DATA):
         hand.remove_tree(path)
@@ -79,6 +82,9 @@ def _purge(hand: Hand) -> None:
         say(f"kept {elsewhere}: an archive outside of {STATE} ([archive] root) is yours to remove")
     if not hand.live:
         say(f"not run for a DESTDIR: userdel {ACCOUNT}")
+        return
+    if not record.account:
+        say(f"kept the user {ACCOUNT}: it was there before Observer")
         return
     for kind, command in (("passwd", "userdel"), ("group", "groupdel")):
         if ask(["getent", kind, ACCOUNT]):
@@ -97,7 +103,3 @@ def _archive_elsewhere(hand: Hand) -> str:
         return ""
     root = told.get("root", "") if isinstance(told, dict) else ""
     return root if isinstance(root, str) and root and not Path(root).is_relative_to(STATE) else ""
-
-
-def _account_exists(hand: Hand) -> bool:
-    return hand.live and ask(["getent", "passwd", ACCOUNT]) != NO_SUCH_ACCOUNT

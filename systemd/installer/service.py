@@ -67,6 +67,10 @@ class Service:
         else:
             say("systemd does not run here: it reads the unit when it starts")
 
+    def has_account(self) -> bool:
+        """Whether this host has the system user."""
+        return self.hand.live and ask(["getent", "passwd", ACCOUNT]) != ""
+
     def make_account(self, definition: Path) -> None:
         """Have the system user.
 
@@ -76,7 +80,7 @@ class Service:
         command = ["systemd-sysusers", str(definition)]
         if not self.hand.live:
             say(f"not run for a DESTDIR: {' '.join(command)}")
-        elif ask(["getent", "passwd", ACCOUNT]):
+        elif self.has_account():
             say(f"kept the user {ACCOUNT}")
         elif has(command[0]):
             self.hand.run(command, f"making the user {ACCOUNT}")

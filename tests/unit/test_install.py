@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import stat
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -159,7 +160,7 @@ class FakeHost:
         install(Hand(self.root, live=True), bundle, Interpreter.this(), Placement(PREFIX))
 
     def uninstall(self, *, purge: bool = False) -> None:
-        removal.uninstall(Hand(self.root, live=True), PREFIX, purge=purge)
+        removal.uninstall(Hand(self.root, live=True), purge=purge)
 
     def show(self, state: str) -> None:
         (self.fake / "show").write_text(f"ActiveState={state}\nInvocationID=0\nNRestarts=0\n")
@@ -471,7 +472,7 @@ def test_wherever_an_upgrade_is_killed_the_next_one_completes_it(
     """Killed before each of its changes in turn, until it comes to its end."""
     untouched = Hand.tell
     for steps in range(100):
-        shutil.rmtree(host.root / "opt/observer", ignore_errors=True)
+        host.uninstall()
         host.install(releases.one)
         before = host.link("current")
         host.show("active")
@@ -548,6 +549,7 @@ def test_uninstall_leaves_configuration_data_and_account(running: FakeHost) -> N
         "etc/observer",
         "etc/observer/observer.toml",
         "etc/observer/observer.toml.default",
+        "etc/observer/.installed.json",  # the record, for a later purge
         "etc/observer/credentials",
         "var",
         "var/lib",
@@ -590,11 +592,67 @@ def test_a_purge_of_a_destdir_leaves_not_even_the_directory(tmp_path: Path, rele
 
 
 def test_a_purge_after_an_uninstall_takes_the_rest(running: FakeHost) -> None:
-    """Nothing is installed any more, and the files are known by name."""
+    """Nothing is installed any more, and the record lies with what was left."""
     running.uninstall()
     running.uninstall(purge=True)
     assert "etc/observer" not in _names(running.root)
     assert not (running.fake / "account").exists()
+
+
+def test_without_a_record_nothing_is_removed(host: FakeHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever else is called observer."""
+    for name in ("usr/local/bin/observer", "etc/observer/theirs.conf", "var/lib/observer/theirs"):
+        (host.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (host.root / name).write_text("another program\n")
+    before = _snapshot(host.root)
+    host.uninstall()
+    host.uninstall(purge=True)
+    assert _snapshot(host.root) == before
+    assert "no record of an installation" in capsys.readouterr().out
+    calls = host.fake / "calls"
+    assert not calls.exists() or "disable" not in calls.read_text()
+
+
+def test_a_file_of_somebody_else_is_not_replaced(host: FakeHost, releases: Releases) -> None:
+    theirs = host.root / "usr/local/bin/observer"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("another program\n")
+    host.releases.copy_versions(host.root)
+    names = _names(host.root)
+    with pytest.raises(Failure, match="no installation of Observer put it there"):
+        host.install(releases.one)
+    assert _names(host.root) == names
+    assert theirs.read_text() == "another program\n"
+
+
+def test_another_prefix_is_refused_while_one_is_installed(running: FakeHost, releases: Releases) -> None:
+    """Two units of one name would be there, and systemd would take the old one."""
+    before = _snapshot(running.root)
+    hand = Hand(running.root, live=True)
+    with pytest.raises(Failure, match="PREFIX=/usr/local"):
+        install(hand, releases.two, Interpreter.this(), Placement(Path("/usr")))
+    assert _snapshot(running.root) == before
+
+
+def test_an_account_that_was_there_before_stays(host: FakeHost, releases: Releases, capsys: pytest.CaptureFixture[str]) -> None:
+    (host.fake / "account").touch()
+    host.install(releases.one)
+    host.uninstall(purge=True)
+    assert (host.fake / "account").exists()
+    assert "it was there before Observer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "purges"), [("1", True), ("yes", True), ("0", False), ("no", False), ("", False)])
+def test_purge_is_on_or_off(given: str, purges: bool) -> None:
+    done = subprocess.run(["make", "-n", "uninstall", f"PURGE={given}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=20)
+    assert ("--purge" in done.stdout) == purges
+
+
+@pytest.mark.parametrize("given", ["false", "n", "No", "off", "true"])
+def test_a_purge_that_is_neither_on_nor_off_is_an_error(given: str) -> None:
+    done = subprocess.run(["make", "-n", "uninstall", f"PURGE={given}"], cwd=CHECKOUT, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert "needs 1 or 0" in done.stderr
 
 
 def test_a_drop_in_of_the_operator_stays_and_is_named(running: FakeHost, capsys: pytest.CaptureFixture[str]) -> None:

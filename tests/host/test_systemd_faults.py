@@ -7,8 +7,10 @@ import signal
 
 import pytest
 
+from observer.archive.verify import verify_days
 from observer.journal import KINDS
 from tests.host.conftest import Install, MakeDisk
+from tests.host.disk import run
 from tests.host.installed import STATE, Installed
 from tests.waiting import wait_until
 
@@ -130,3 +132,25 @@ def test_a_clock_that_nobody_synchronises_is_said(install: Install) -> None:
     observer.wait_for(lambda: observer.durable() > 100, 20, "ticks all the same")
     machine.run("sh", "-c", "printf '#!/bin/sh\\necho yes\\n' >/usr/local/bin/timedatectl")
     wait_until(lambda: story(observer, "clock_unsynchronised")[-1]["OBSERVER_EVENT"] == "fault_end", 90, "the end of the fault")
+
+
+def test_a_writer_stuck_in_a_frozen_disk_is_left_behind_and_said(install: Install, disk: MakeDisk) -> None:
+    small = disk()
+    observer = install({STATE: small}, rate=200)
+    pid = observer.role_pid("writer")
+    run("fsfreeze", "--freeze", small.point)
+    try:
+        observer.wait_for(lambda: story(observer, "child_stuck"), 20, "the stuck writer in the journal")
+        said = story(observer, "child_stuck")[0]
+        assert (said["OBSERVER_ROLE"], said["OBSERVER_STATE"], said["PRIORITY"]) == ("writer", "disk-sleep", "2")
+        assert observer.role_pid("supervisor") == observer.container.main_pid("observer")
+        assert observer.ask("/live")[0] == 200
+        observer.wait_for(lambda: observer.status()["roles"]["writer"]["pid"] not in (None, pid), 10, "a successor")
+    finally:
+        run("fsfreeze", "--unfreeze", small.point)
+    before = observer.durable()
+    observer.wait_for(lambda: observer.durable() > before + 200, 30, "ticks after the thaw")
+    observer.stop()
+    report = verify_days(observer.archive, None, observer.truth)
+    assert report.problems == [], "\n".join(map(str, report.problems[:5]))
+    assert (report.doubled, report.foreign, report.missing_unexplained) == (0, 0, 0)

@@ -79,14 +79,14 @@ def supervise(
     try:
         make_private_dirs(settings.paths)
         lock.acquire(timeout=0)
-    except OSError as error:
-        place = error.filename or lock_path(settings)
-        raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
-    except Timeout:
+    except Timeout:  # first: it is an OSError too
         raise HeldError(
             f"another supervisor holds the archive {settings.paths.asset_dir} (lock {lock_path(settings)})",
             "stop it first: systemctl stop observer, or end the other observer run",
         ) from None
+    except OSError as error:
+        place = error.filename or lock_path(settings)
+        raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
     try:
         return Supervisor(settings, mains, pool_size, each_turn).run()
     finally:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from observer.archive.explanations import Blind
 from observer.archive.layout import TRACK_DIRS, parse_segment
+from observer.archive.seals import Seal
 from observer.clock import kst_text
 
 PROMISED_RATE = 0.0001
@@ -44,6 +45,7 @@ class FileFacts:
         sha256: of the whole lines.
         sealed: whether a seal names it.
         runs: (session, first, last) of the good lines, in order.
+        ranges, first_recv, last_recv: as its seal says them, of every line that has a head.
     """
 
     path: str
@@ -54,6 +56,9 @@ class FileFacts:
     sha256: str = ""
     sealed: bool = False
     runs: list[tuple[str, int, int]] = field(default_factory=list)
+    ranges: list[tuple[str, int, int]] = field(default_factory=list)
+    first_recv: str | None = None
+    last_recv: str | None = None
 
 
 @dataclass
@@ -104,6 +109,7 @@ class Report:
         doubled_seqs: records that stand more than once.
         shed: records that were dropped before they got a seq; told.
         refused: records refused by validation and guard; told.
+        manifest: the seals of the sealed files, rebuilt from what is in them.
         comparison: beside the truth, if there was one.
         seconds: how long it took.
     """
@@ -119,6 +125,7 @@ class Report:
     doubled_seqs: int = 0
     shed: int = 0
     refused: int = 0
+    manifest: list[Seal] = field(default_factory=list)
     comparison: Comparison | None = None
     seconds: float = 0.0
 

@@ -29,11 +29,12 @@ TRACK_DIRS = ("swing", "scalp", "system")
 
 _SEGMENT = re.compile(
     r"(?P<track>swing|scalp)/(?P<day>\d{8})/(?P<time>\d\d_\d\d(?:_\d\d)?)"
-    r"(?:\.(?P<number>\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl"
+    r"(?:\.(?P<number>[2-9]|[1-9]\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl",
+    re.ASCII,
 )
-_SYSTEM = re.compile(r"system/(?P<day>\d{8})(?:\.(?P<number>\d+))?\.jsonl")
+_SYSTEM = re.compile(r"system/(?P<day>\d{8})(?:\.(?P<number>[2-9]|[1-9]\d+))?\.jsonl", re.ASCII)
 _DAY = re.compile(r"\d{8}", re.ASCII)
-_FLIGHT = re.compile(r"system/observer-(?P<day>\d{8})\.jsonl")
+_FLIGHT = re.compile(r"system/observer-(?P<day>\d{8})\.jsonl", re.ASCII)
 
 
 class SegmentName(NamedTuple):

@@ -19,8 +19,6 @@ import orjson
 from observer.archive.findings import FileFacts, Finding
 from observer.archive.layout import SegmentName
 from observer.archive.lines import SliceFacts, WholeLines, facts_of
-from observer.archive.sealing import merge_ranges
-from observer.archive.seals import Seal
 from observer.clock import KST_OFFSET_S, SECOND_NS, kst_text
 
 DAY_S = 86400
@@ -99,6 +97,9 @@ def read_file(
         as_it_must = found.heads == len(lines) and _within(found, bounds)
         wrong = {} if as_it_must else _odd(lines, track, head, bounds)
         wrong |= _unparsable(lines)
+        sealed = facts_of(data, whole.end) if wrong else found
+        facts.ranges += sealed.sessions
+        facts.first_recv, facts.last_recv = facts.first_recv or sealed.first_recv, sealed.last_recv or facts.last_recv
         if wrong:
             bad += [Finding(path, facts.lines + at + 1, what, "restore it from a copy") for at, what in sorted(wrong.items())]
             good = b"".join(line + b"\n" for at, line in enumerate(lines) if at not in wrong)
@@ -117,7 +118,7 @@ def read_file(
 
 
 def _within(found: SliceFacts, bounds: Bounds | None) -> bool:
-    return bounds is None or (bounds.start <= (found.first_recv or "") and (found.last_recv or "") < bounds.end)
+    return bounds is None or (bounds.start <= (found.earliest or "") and (found.latest or "") < bounds.end)
 
 
 def _unparsable(lines: list[bytes]) -> dict[int, str]:
@@ -139,23 +140,6 @@ def _odd(lines: list[bytes], track: str, head: re.Pattern[bytes], bounds: Bounds
         elif bounds is not None and not bounds.start <= (recv := match[3].decode()) < bounds.end:
             wrong[at] = f"was received at {recv}, which is not in the time of this file ({bounds.start} to {bounds.end})"
     return wrong
-
-
-def check_seal(facts: FileFacts, seal: Seal) -> Finding | None:
-    """Whether the file is what its seal says; None when it is."""
-    wrong = [
-        f"{what} {found:,} instead of {sealed:,}"
-        for what, found, sealed in (("bytes", facts.bytes + facts.torn, seal.bytes), ("lines", facts.lines, seal.lines))
-        if found != sealed
-    ]
-    if facts.sha256 != seal.sha256:
-        wrong.append(f"sha256 {facts.sha256[:12]}… instead of {seal.sha256[:12]}…")
-    if not wrong and sorted(merge_ranges(facts.runs)) != sorted(merge_ranges(seal.ranges)):
-        wrong.append("other sequences than the seal names")
-    if not wrong:
-        return None
-    what = f"is not what was sealed: {', '.join(wrong)}"
-    return Finding(facts.path, 0, what, "it was changed after it was sealed: restore it from a copy")
 
 
 def check_flight(root: Path, path: str, beat: Beat) -> tuple[FileFacts, list[Finding]]:

@@ -11,10 +11,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from observer.archive.lines import scan
+from observer.archive.lines import edge_recvs, scan
 from observer.archive.seals import Seal
 from observer.archive.segment import Segment
-from observer.clock import kst_text
 
 SLICE_BYTES = 8 * 1024 * 1024
 
@@ -27,15 +26,18 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
         path: the segment, relative.
         segment: what its writer knows of it; None when another process wrote it.
         recovered: whether it was taken over from an earlier writer.
-        suspect: whether fdatasync failed on it; it is cut to its last committed byte first.
+        suspect: whether fdatasync failed on it.
+
+    What its writer knows to be no part of it is cut first: what followed the last commit of a suspect one, and the stump of a
+    failed write that could not be cut then.
 
     Raises:
         OSError: it could not be read or cut.
     """
-    if suspect and segment is not None and (root / path).stat().st_size > segment.committed:
+    if segment is not None and (root / path).stat().st_size > segment.committed:
         os.truncate(root / path, segment.committed)
     if segment is not None and segment.sha256 is not None and not suspect:
-        yield _known_seal(path, segment, segment.sha256.hexdigest(), recovered)
+        yield _known_seal(root, path, segment, segment.sha256.hexdigest(), recovered)
         return
     digest = hashlib.sha256()
     with (root / path).open("rb") as file:
@@ -50,7 +52,7 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
         size = facts.end
         ranges += facts.sessions
         first_recv = first_recv or facts.first_recv
-        last_recv = max(filter(None, (last_recv, facts.last_recv)), default=None)
+        last_recv = facts.last_recv or last_recv
         yield None
     yield Seal(
         path=path,
@@ -66,15 +68,20 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
     )
 
 
-def _known_seal(path: str, segment: Segment, sha256: str, recovered: bool) -> Seal:
-    """The seal of a segment that its writer wrote from the first byte to the last."""
+def _known_seal(root: Path, path: str, segment: Segment, sha256: str, recovered: bool) -> Seal:
+    """The seal of a segment that its writer wrote from the first byte to the last.
+
+    Its receive times are read from its edges: a batch that was cut, or a clock that was set back within it, make those that
+    its headers told others than those of its first and last line, and nobody could rebuild them.
+    """
+    first_recv, last_recv = edge_recvs(root / path)
     return Seal(
         path=path,
         lines=segment.lines,
         bytes=segment.size,
         sha256=sha256,
-        first_recv=kst_text(segment.first_recv) if segment.first_recv else None,
-        last_recv=kst_text(segment.last_recv) if segment.last_recv else None,
+        first_recv=first_recv,
+        last_recv=last_recv,
         ranges=merge_ranges(segment.ranges),
         recovered=recovered,
         suspect=False,

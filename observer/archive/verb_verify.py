@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+import orjson
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--all", action="store_true", help="every day that has files")
     parser.add_argument("--against", metavar="TRUTH", type=Path, help="compare with the truth file of `observer simulate --truth`")
     parser.add_argument("--root", metavar="DIR", type=Path, help="the archive; else that of the configuration")
-    parser.add_argument("--json", action="store_true", help="print JSON for a program")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON for a program")
+    form.add_argument(
+        "--manifest", action="store_true", help="print the seals, rebuilt from the files, one JSON line each; problems on stderr"
+    )
     parser.add_argument("--quiet", action="store_true", help="print nothing but problems")
 
 
@@ -55,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(str(error), "--against needs the truth that `observer simulate --truth` wrote for this archive") from error
     if args.json:
         sys.stdout.write(json.dumps(report.to_data(), indent=1, ensure_ascii=False) + "\n")
+    elif args.manifest:
+        sys.stdout.writelines(orjson.dumps(seal.to_data()).decode() + "\n" for seal in report.manifest)
+        sys.stderr.writelines(line + "\n" for line in _problem_lines(report))
     else:
         lines = _problem_lines(report) if args.quiet else as_text(report)
         sys.stdout.writelines(line + "\n" for line in lines)
@@ -81,7 +89,9 @@ def as_text(report: Report) -> Iterator[str]:
     span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}, {len(days)} days" if days else "no day"
     size = sum(facts.bytes for facts in report.files)
     sealed = sum(facts.sealed for facts in report.files)
-    yield f"{span}: {len(report.files):,} files, {sealed:,} of them sealed, {decimal(size)}, {report.seconds:.1f} s"
+    merged = sum(seal.merged for seal in report.manifest)
+    how = f"{sealed:,} of them sealed" + (f" and {merged:,} merged from the fallback" if merged else "")
+    yield f"{span}: {len(report.files):,} files, {how}, {decimal(size)}, {report.seconds:.1f} s"
     yield from _some([f"  {note}" for note in report.notes])
     if report.blind:
         yield "blind times:"
@@ -151,7 +161,8 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._shown:
+            self._bar.stop()
 
     def show(self, done: int, total: int) -> None:
         """So many bytes of so many are done."""

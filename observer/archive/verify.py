@@ -19,12 +19,13 @@ from pathlib import Path
 from observer.archive.against import Against
 from observer.archive.explanations import Explanations, read_explanations
 from observer.archive.findings import FileFacts, Finding, Report
-from observer.archive.layout import FLIGHT, LOCK, MARKER, TRACK_DIRS, list_files, parse_flight, parse_segment
+from observer.archive.layout import FLIGHT, LOCK, MARKER, TRACK_DIRS, SegmentName, list_days, list_files, parse_flight, parse_segment
 from observer.archive.lines import scan
-from observer.archive.reading import Beat, Visit, bounds_of, check_flight, check_seal, read_file
+from observer.archive.manifest import differences, rebuild
+from observer.archive.reading import Beat, Visit, bounds_of, check_flight, read_file
 from observer.archive.seals import Seal, read_seals
 from observer.archive.sequences import Run, Span, compare, without
-from observer.clock import kst_day
+from observer.clock import kst_day, wall_ns
 
 SHOWN_SPANS = 20
 Progress = Callable[[int, int], None]
@@ -71,7 +72,10 @@ class _Verification:
         self._vanished: list[str] = []
         mine = [path for path in self._all if _day_of(path) in days]
         # System files last: what they tell was written after what it tells of.
-        self._mine = sorted(mine, key=lambda path: path.startswith("system/"))
+        self._mine = sorted(mine, key=lambda path: (path.startswith("system/"), *in_order(path)))
+        names = sorted((name.start_s, name.number, path, name.track) for path in self._all if (name := parse_segment(path)))
+        self._newest = {track: path for _, _, path, track in names}
+        self._taken_over = {*list_days(root)[-2:], kst_day(wall_ns())}  # as `observer.archive.recovery.unsealed_files` says
         newest = max(map(_day_of, self._all), default="")
         flight = [FLIGHT] if (root / FLIGHT).is_file() and newest in (*days, "") else []
         self._flights = flight + [path for path in self._mine if parse_flight(path)]
@@ -130,22 +134,35 @@ class _Verification:
         self._report.present += facts.good
         self._runs += [Run(session, name.track, first, last, path, True) for session, first, last in facts.runs]
         if seal is not None:
-            if finding := check_seal(facts, seal):
-                self._report.problems.append(finding)
+            self._check_seal(facts, seal)
         else:
-            self._note_unsealed(facts, name.track)
+            self._note_unsealed(facts, name)
 
-    def _note_unsealed(self, facts: FileFacts, track: str) -> None:
-        newest = facts.path == max(path for path in self._all if path.startswith(track + "/") and parse_segment(path))
+    def _check_seal(self, facts: FileFacts, seal: Seal) -> None:
+        rebuilt = rebuild(facts, seal)
+        self._report.manifest.append(rebuilt)
+        if wrong := differences(rebuilt, seal):
+            self._problem(
+                facts.path, f"is not what was sealed: {', '.join(wrong)}", "it was changed after it was sealed: restore it from a copy"
+            )
+        if seal.suspect:
+            what = f"is suspect: the disk failed to keep it, so it was cut to the {seal.lines:,} lines known to be durable"
+            self._note(facts.path, what, "what followed stands in a later file, or shows as a hole here")
+
+    def _note_unsealed(self, facts: FileFacts, name: SegmentName) -> None:
         half = f"ends with half a line, {facts.torn:,} bytes"
-        if newest:
+        if facts.path == self._newest[name.track]:
             self._note(facts.path, f"is the newest of its track and not sealed yet, {facts.lines:,} lines")
             if facts.torn:
                 self._note(facts.path, half, "it is being written, or the next start cuts it")
             return
-        self._note(facts.path, f"is not sealed, {facts.lines:,} lines", "the running service, or its next start, seals it")
+        if name.day in self._taken_over:
+            hint, cut = "the running service, or its next start, seals it", "the next start of the service cuts it"
+        else:
+            hint, cut = "it is older than what a start seals: nothing proves its bytes", "observer verify --repair takes it out"
+        self._note(facts.path, f"is not sealed, {facts.lines:,} lines", hint)
         if facts.torn:
-            self._problem(facts.path, half, "the next start of the service cuts it")
+            self._problem(facts.path, half, cut)
 
     def _note(self, path: str, what: str, hint: str = "") -> None:
         self._report.notes.append(Finding(path, 0, what, hint))
@@ -239,6 +256,12 @@ def _named(span: Span) -> str:
 def _day_of(path: str) -> str:
     name = parse_segment(path)
     return name.day if name else parse_flight(path) or ""
+
+
+def in_order(path: str) -> tuple[str, str, int, int, str]:
+    """A sort key that puts files as they were begun: by day, track, interval and number."""
+    name = parse_segment(path)
+    return (name.day, name.track, name.start_s, name.number, path) if name else (_day_of(path), "", 0, 0, path)
 
 
 def _with_next_start(paths: list[str]) -> Iterator[tuple[str, int | None]]:

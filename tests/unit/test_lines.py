@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from observer.archive.lines import LONGEST_LINE, WholeLines, facts_of, scan
+from observer.archive.lines import EDGE_BYTES, LONGEST_LINE, WholeLines, edge_recvs, facts_of, scan
 
 
 def line(seq: int, session: str = "c20261123T085900-7f3a0002", recv: str = "2026-11-23T09:31:05.123456+09:00") -> bytes:
@@ -89,11 +89,23 @@ def test_runs_break_where_seqs_do_and_sessions_may_alternate() -> None:
     assert facts_of(data, len(data)).sessions == [("a1", 1, 2), ("b2", 7, 8), ("a1", 4, 4), ("b2", 8, 8)]
 
 
-def test_the_smallest_and_the_largest_receive_time_are_found() -> None:
+def test_the_first_and_the_last_and_the_smallest_and_the_largest_receive_time_are_found() -> None:
     times = ["2026-11-23T09:31:05.000002+09:00", "2026-11-23T09:31:05.000001+09:00", "2026-11-23T09:31:05.000003+09:00"]
     data = b"".join(line(seq, recv=recv) for seq, recv in enumerate(times, 1))
     facts = facts_of(data, len(data))
-    assert (facts.first_recv, facts.last_recv) == (times[1], times[2])
+    assert (facts.first_recv, facts.last_recv) == (times[0], times[2])
+    assert (facts.earliest, facts.latest) == (times[1], times[2])
+
+
+@pytest.mark.parametrize("padding", [0, EDGE_BYTES // 2, EDGE_BYTES - 1, EDGE_BYTES, 3 * EDGE_BYTES])
+def test_the_edges_of_a_file_tell_its_first_and_last_receive_time(tmp_path: Path, padding: int) -> None:
+    times = ["2026-11-23T09:31:05.000002+09:00", "2026-11-23T09:31:05.000003+09:00", "2026-11-23T09:31:05.000001+09:00"]
+    lines = [line(seq, recv=recv).replace(b"{}", b'{"x":"%b"}' % (b"x" * padding)) for seq, recv in enumerate(times, 1)]
+    path = tmp_path / "file.jsonl"
+    for count in range(4):
+        path.write_bytes(b"".join(lines[:count]))
+        facts = facts_of(path.read_bytes(), 0)
+        assert edge_recvs(path) == (facts.first_recv, facts.last_recv) == ((times[0], times[count - 1]) if count else (None, None))
 
 
 def test_lines_that_begin_otherwise_are_lines_and_no_heads() -> None:

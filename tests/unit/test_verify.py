@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from observer import cli
 from observer.archive.findings import Report
+from observer.archive.seals import read_seals
 from observer.archive.verify import verify_days
 from observer.clock import SECOND_NS, kst_text
 from observer.errors import EXIT_FOUND, EXIT_OK, EXIT_USAGE
@@ -83,6 +84,52 @@ def test_a_running_file_with_half_a_line_is_told_and_no_problem(tmp_path: Path) 
         assert report.whole, problems(report)
         assert report.present == 1
         assert f"ends with half a line, {end - len(whole):,} bytes" in notes(report)
+
+
+def test_a_suspect_file_is_named_with_what_follows(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    path = archive.put(at("09:31:00"), trade(1))
+    later = archive.put(at("09:31:01"), trade(2), number=2)
+    seal = archive.seal(path, at("09:32:10"))
+    archive.say("segment_sealed", seal._replace(suspect=True).to_data(), at("09:32:11"))
+    archive.seal(later, at("09:32:12"))
+    report = verify_days(tmp_path)
+    assert report.whole, problems(report)
+    assert f"{path}: is suspect: the disk failed to keep it, so it was cut to the 1 lines known to be durable" in notes(report)
+
+
+def test_files_merged_from_the_fallback_are_segments_as_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = HandArchive(tmp_path)
+    first = archive.put(at("09:31:00"), trade(1))
+    merged = archive.put(at("09:31:01"), trade(2), number=64)
+    assert merged.endswith("/09_31_00.64.jsonl")
+    archive.seal(first, at("09:32:10"))
+    archive.say("segment_sealed", archive.seal(merged, at("09:32:11"))._replace(merged=True).to_data(), at("09:32:12"))
+    assert cli.main(["verify", DAY, "--root", str(tmp_path)]) == EXIT_OK
+    assert "2 of them sealed and 1 merged from the fallback" in capsys.readouterr().out
+    archive.append(merged, (tmp_path / first).read_bytes())
+    found = problems(verify_days(tmp_path))
+    assert f"{merged}: is not what was sealed" in found
+    assert f"{merged}:2: {COLLECTOR} scalp: seq 1 to 1 (1 records) here twice (they also stand in {first})" in found
+
+
+def test_a_second_name_for_a_file_of_an_interval_is_foreign(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    path = archive.put(at("09:31:00"), trade(1))
+    for name in ("09_31_00.1.jsonl", "09_31_00.02.jsonl", "09_31_00.0.jsonl"):
+        shutil.copy(tmp_path / path, tmp_path / f"scalp/{DAY}/{name}")
+        assert f"{name}: is no file of the archive" in notes(verify_days(tmp_path))
+
+
+def test_a_file_that_no_start_will_seal_any_more_is_told_so(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    old = archive.put(at("09:31:00"), trade(1))
+    for day in ("20261124", "20261125", "20261126"):
+        archive.seal(archive.put(at("09:31:00", day), trade(2)), at("09:32:10", day))
+    archive.append(old, b'{"v":1,"sess')
+    report = verify_days(tmp_path, [DAY])
+    assert f"{old}: is not sealed, 1 lines (it is older than what a start seals: nothing proves its bytes)" in notes(report)
+    assert f"{old}: ends with half a line, 12 bytes (observer verify --repair takes it out)" in problems(report)
 
 
 def test_half_a_line_in_an_older_file_is_a_problem(tmp_path: Path) -> None:
@@ -366,6 +413,18 @@ def test_the_verb_exits_0_when_whole_and_says_the_figures(tmp_path: Path, capsys
     out = capsys.readouterr().out
     assert "missing                0" in out
     assert out.splitlines()[-1] == "whole"
+
+
+def test_the_manifest_is_printed_as_the_seals_were_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = whole_archive(tmp_path)
+    archive.append(SECOND, b"{}")
+    assert cli.main(["verify", DAY, "--root", str(tmp_path), "--manifest"]) == EXIT_FOUND
+    out, err = capsys.readouterr()
+    printed = {seal["path"]: seal for seal in map(json.loads, out.splitlines())}
+    told = {path: seal.to_data() for path, seal in read_seals(tmp_path).items()}
+    assert printed.keys() == told.keys()
+    assert [path for path in told if printed[path] != json.loads(json.dumps(told[path]))] == [SECOND]
+    assert err.startswith(f"! {SECOND}: is not what was sealed: bytes")
 
 
 def test_the_verb_exits_1_and_names_the_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

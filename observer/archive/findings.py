@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from observer.archive.explanations import Blind
 from observer.archive.layout import TRACK_DIRS, parse_segment
 from observer.archive.seals import Seal
+from observer.archive.sequences import Run, Span
 from observer.clock import kst_text
 
 PROMISED_RATE = 0.0001
@@ -110,6 +111,8 @@ class Report:
         shed: records that were dropped before they got a seq; told.
         refused: records refused by validation and guard; told.
         manifest: the seals of the sealed files, rebuilt from what is in them.
+        runs: what was found of every session, in these days and beside them.
+        doubles: seqs that stand more than once.
         comparison: beside the truth, if there was one.
         seconds: how long it took.
     """
@@ -126,6 +129,8 @@ class Report:
     shed: int = 0
     refused: int = 0
     manifest: list[Seal] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    doubles: list[Span] = field(default_factory=list)
     comparison: Comparison | None = None
     seconds: float = 0.0
 

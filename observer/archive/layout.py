@@ -7,6 +7,7 @@
     scalp/20261123/09_31_00.backfill-<hole>.jsonl    one file a filled hole
     system/20261123.jsonl                            events
     system/observer-20261123.jsonl                   a past day's flight recorder
+    quarantine/<time>/<path>                         what a repair took out, see `observer.archive.quarantine`
 
 Days and times are KST, by receive time. Paths here are relative to the asset directory, with `/`.
 """
@@ -24,6 +25,7 @@ from observer.clock import KST
 FLIGHT = "observer.jsonl"
 MARKER = ".archive"
 LOCK = ".lock"
+QUARANTINE = "quarantine"
 DATA_TRACKS = ("swing", "scalp")
 TRACK_DIRS = ("swing", "scalp", "system")
 
@@ -87,6 +89,12 @@ def parse_flight(path: str) -> str | None:
     """The day of a past flight recorder's relative path, or None."""
     match = _FLIGHT.fullmatch(path)
     return match["day"] if match else None
+
+
+def in_order(path: str) -> tuple[str, str, int, int, str]:
+    """A sort key that puts files (relative paths) as they were begun: by day, track, interval and number."""
+    name = parse_segment(path)
+    return (name.day, name.track, name.start_s, name.number, path) if name else (parse_flight(path) or "", "", 0, 0, path)
 
 
 def day_before(day: str, count: int = 1) -> str:

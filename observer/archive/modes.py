@@ -52,6 +52,17 @@ def find_wrong(root: Path, owner: tuple[int, int], mend: bool) -> Iterator[Wrong
         os.close(descriptor)
 
 
+def give_to_owner(target: int | Path, root: Path) -> None:
+    """Give ``target``, a path or an open file that root just made, to the owner of the directory ``root``; else it is ours already.
+
+    Raises:
+        OSError: it cannot be given away.
+    """
+    if os.geteuid() == 0:
+        owner = root.stat()
+        os.chown(target, owner.st_uid, owner.st_gid)
+
+
 def _walk(descriptor: int, relative: Path, owner: tuple[int, int], mend: bool) -> Iterator[Wrong]:
     status = os.fstat(descriptor)
     if not stat.S_ISDIR(status.st_mode) and not stat.S_ISREG(status.st_mode):

@@ -117,6 +117,17 @@ def read_file(
     return facts
 
 
+def wrong_lines(lines: list[bytes], track: str, bounds: Bounds | None) -> dict[int, str]:
+    """What is wrong with lines, by their index.
+
+    Args:
+        lines: without their newlines.
+        track: theirs; empty for a flight recorder's, which must only be JSON.
+        bounds: the receive times that belong to their file.
+    """
+    return (_odd(lines, track, head_of(track), bounds) if track else {}) | _unparsable(lines)
+
+
 def _within(found: SliceFacts, bounds: Bounds | None) -> bool:
     return bounds is None or (bounds.start <= (found.earliest or "") and (found.latest or "") < bounds.end)
 

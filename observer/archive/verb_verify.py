@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -18,11 +19,16 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from observer import settings as observer_settings
+from observer.archive.damage import Damage, find_damage
 from observer.archive.explanations import Blind
 from observer.archive.findings import PROMISED_RATE, Report
+from observer.archive.layout import LOCK, QUARANTINE
+from observer.archive.lock import take_lock
+from observer.archive.quarantine import Note
+from observer.archive.repair import Repair
 from observer.archive.verify import verify_days
 from observer.clock import kst, kst_day, wall_ns
-from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+from observer.errors import EXIT_FOUND, EXIT_OK, HeldError, UsageError
 
 BAR_AFTER_S = 1.0
 LISTED = 20
@@ -42,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--manifest", action="store_true", help="print the seals, rebuilt from the files, one JSON line each; problems on stderr"
     )
     parser.add_argument("--quiet", action="store_true", help="print nothing but problems")
+    parser.add_argument(
+        "--repair", action="store_true", help="move what is not whole to the archive's quarantine; the service must be stopped"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="with --repair: say what it would do, and do nothing")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,15 +59,16 @@ def run(args: argparse.Namespace) -> int:
     root = args.root or observer_settings.load(args.config, os.environ, Path.cwd()).paths.asset_dir
     if not root.is_dir():
         raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for; --root names another")
+    if args.dry_run and not args.repair:
+        raise UsageError("--dry-run goes with --repair", "verify alone changes nothing")
+    if args.repair and (args.against or args.json or args.manifest):
+        raise UsageError("--repair goes with none of --against, --json, --manifest", "repair first, then verify")
     days = [parse_day(args.day)] if args.day else None if args.all or args.against else [kst_day(wall_ns())]
-    with _Bar(hidden=args.quiet or args.json) as bar:
-        try:
-            report = verify_days(root, days, args.against, bar.show)
-        except OSError as error:
-            where = f"{error.filename or root}: {error.strerror or error}"
-            raise UsageError(where, "run it as the account that runs Observer") from error
-        except ValueError as error:
-            raise UsageError(str(error), "--against needs the truth that `observer simulate --truth` wrote for this archive") from error
+    if args.repair:
+        found = _repair(root, days, args)
+        if args.dry_run:
+            return EXIT_FOUND if found else EXIT_OK
+    report = _verify(root, days, args)
     if args.json:
         sys.stdout.write(json.dumps(report.to_data(), indent=1, ensure_ascii=False) + "\n")
     elif args.manifest:
@@ -67,6 +78,59 @@ def run(args: argparse.Namespace) -> int:
         lines = _problem_lines(report) if args.quiet else as_text(report)
         sys.stdout.writelines(line + "\n" for line in lines)
     return EXIT_OK if report.whole else EXIT_FOUND
+
+
+def _verify(root: Path, days: list[str] | None, args: argparse.Namespace) -> Report:
+    with _Bar(hidden=args.quiet or args.json) as bar, _reading(root):
+        try:
+            return verify_days(root, days, args.against, bar.show)
+        except ValueError as error:
+            raise UsageError(str(error), "--against needs the truth that `observer simulate --truth` wrote for this archive") from error
+
+
+def _repair(root: Path, days: list[str] | None, args: argparse.Namespace) -> bool:
+    """Take out what is not whole, or say what would be; returns whether anything is wrong."""
+    with contextlib.nullcontext() if args.dry_run else _holding(root), _reading(root):
+        report = _verify(root, days, args)
+        damages = find_damage(root, report, wall_ns())
+        repair = Repair(root, wall_ns())
+        for damage in damages:
+            sys.stdout.write(f"{_repair_text(damage, None if args.dry_run or damage.left else repair.take(damage))}\n")
+    if not damages:
+        sys.stdout.write("nothing to repair\n")
+    return bool(damages) or not report.whole
+
+
+def _repair_text(damage: Damage, note: Note | None) -> str:
+    what = f"{damage.path}: {damage.why}"
+    if damage.left:
+        return f"left: {what} ({damage.left})"
+    size = f"{sum(piece.bytes for piece in damage.pieces):,} bytes of it" if damage.pieces else "all of it"
+    return f"moved to {note.place}: {what}; {size}" if note else f"would move to {QUARANTINE}/: {what}; {size}"
+
+
+@contextlib.contextmanager
+def _holding(root: Path) -> Iterator[None]:
+    try:
+        descriptor = take_lock(root)
+    except BlockingIOError:
+        what = f"{root / LOCK}: a writer holds this archive"
+        raise HeldError(what, "stop the service first (systemctl stop observer); --dry-run says what would be done") from None
+    except OSError as error:
+        raise UsageError(f"{root / LOCK}: {error.strerror}", "run it as the account that runs Observer") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _reading(root: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{error.filename or root}: {error.strerror or error}"
+        raise UsageError(where, "run it as the account that runs Observer; nothing is lost, and it goes on when it is run again") from error
 
 
 def parse_day(text: str) -> str:

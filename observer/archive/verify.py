@@ -19,9 +19,11 @@ from pathlib import Path
 from observer.archive.against import Against
 from observer.archive.explanations import Explanations, read_explanations
 from observer.archive.findings import FileFacts, Finding, Report
-from observer.archive.layout import FLIGHT, LOCK, MARKER, TRACK_DIRS, SegmentName, list_days, list_files, parse_flight, parse_segment
+from observer.archive.foreign import list_foreign
+from observer.archive.layout import FLIGHT, QUARANTINE, SegmentName, in_order, list_days, list_files, parse_flight, parse_segment
 from observer.archive.lines import scan
 from observer.archive.manifest import differences, rebuild
+from observer.archive.quarantine import Content, Note, put_back, read_notes
 from observer.archive.reading import Beat, Visit, bounds_of, check_flight, read_file
 from observer.archive.seals import Seal, read_seals
 from observer.archive.sequences import Run, Span, compare, without
@@ -68,7 +70,9 @@ class _Verification:
         self._report = Report(days)
         self._all = list(list_files(root))
         self._seals = read_seals(root)
-        self._runs: list[Run] = []
+        self._notes: dict[str, list[Note]] = {}
+        for note in read_notes(root):
+            self._notes.setdefault(note.path, []).append(note)
         self._vanished: list[str] = []
         mine = [path for path in self._all if _day_of(path) in days]
         # System files last: what they tell was written after what it tells of.
@@ -93,7 +97,8 @@ class _Verification:
         self._check_missing_files(told)
         self._check_elsewhere()
         self._check_sequences(told)
-        self._report.notes += list(_foreign(self._root))
+        self._report.notes += list_foreign(self._root)
+        self._note_quarantine()
         if self._against is not None:
             self._report.comparison = self._against.finish(told, self._report.problems, self._beat)
         return self._report
@@ -132,7 +137,7 @@ class _Verification:
         facts.sealed = seal is not None
         self._report.files.append(facts)
         self._report.present += facts.good
-        self._runs += [Run(session, name.track, first, last, path, True) for session, first, last in facts.runs]
+        self._report.runs += [Run(session, name.track, first, last, path, True) for session, first, last in facts.runs]
         if seal is not None:
             self._check_seal(facts, seal)
         else:
@@ -142,9 +147,15 @@ class _Verification:
         rebuilt = rebuild(facts, seal)
         self._report.manifest.append(rebuilt)
         if wrong := differences(rebuilt, seal):
-            self._problem(
-                facts.path, f"is not what was sealed: {', '.join(wrong)}", "it was changed after it was sealed: restore it from a copy"
-            )
+            sealed, current = Content(seal.bytes, seal.sha256), Content(facts.bytes, facts.sha256)
+            with (self._root / facts.path).open("rb") as file:
+                repairs = put_back(self._root, current, sealed, self._notes.get(facts.path, ()), file)
+            for repair in repairs:
+                what = f"was repaired at {repair.at}: {repair.taken.bytes:,} bytes are in {repair.place}; with them it is what was sealed"
+                self._note(facts.path, what)
+            if not repairs:
+                hint = "it was changed after it was sealed: restore it from a copy"
+                self._problem(facts.path, f"is not what was sealed: {', '.join(wrong)}", hint)
         if seal.suspect:
             what = f"is suspect: the disk failed to keep it, so it was cut to the {seal.lines:,} lines known to be durable"
             self._note(facts.path, what, "what followed stands in a later file, or shows as a hole here")
@@ -202,37 +213,49 @@ class _Verification:
         for path, seal in self._seals.items():
             if path in here or _day_of(path) not in self._report.days:
                 continue
-            self._runs += _sealed_runs(seal)
+            self._report.runs += _sealed_runs(seal)
             if (self._root / path).exists() or path in self._vanished:
                 continue  # could not be read, or came back: told above
             if path in told.deleted:
                 self._note(path, f"was deleted by retention, {seal.lines:,} lines")
             else:
                 self._report.missing += seal.lines
-                what = f"is missing with {seal.lines:,} lines; it was sealed and no record says that it was deleted"
-                self._problem(path, what, "restore it from a copy")
+                self._problem(path, f"is missing with {seal.lines:,} lines; {self._why_missing(path)}", "restore it from a copy")
+
+    def _why_missing(self, path: str) -> str:
+        for note in reversed(self._notes.get(path, [])):
+            if note.after is None and (self._root / note.place).exists():
+                return f"a repair moved it to {note.place} at {note.at}: it {note.why}"
+        return "it was sealed and no record says that it was deleted"
+
+    def _note_quarantine(self) -> None:
+        notes = [note for of_path in self._notes.values() for note in of_path]
+        if notes:
+            size = sum(note.taken.bytes for note in notes)
+            self._note(QUARANTINE, f"holds {size:,} bytes of {len(self._notes):,} files that repairs took out")
 
     def _check_elsewhere(self) -> None:
         """Runs of the days that are not verified, from their seals, or from the files that have none."""
         for path, seal in self._seals.items():
             if _day_of(path) not in self._report.days:
-                self._runs += _sealed_runs(seal)
+                self._report.runs += _sealed_runs(seal)
         for path in self._all:
             name = parse_segment(path)
             if name is None or name.day in self._report.days or path in self._seals:
                 continue
             for facts in scan(self._root / path):
-                self._runs += [Run(session, name.track, first, last, path, False) for session, first, last in facts.sessions]
+                self._report.runs += [Run(session, name.track, first, last, path, False) for session, first, last in facts.sessions]
 
     def _check_sequences(self, told: Explanations) -> None:
         oldest = min((day for path in self._all if (day := _day_of(path))), default="")
-        holes, doubles = compare(self._runs, oldest)
+        holes, doubles = compare(self._report.runs, oldest)
         unexplained: list[Span] = []
         for hole in holes:
             left = without(hole, told.lost)
             unexplained += left
             self._report.missing += hole.records
             self._report.lost += hole.records - sum(span.records for span in left)
+        self._report.doubles = doubles
         self._report.doubled_seqs = sum(span.records for span in doubles)
         for span in unexplained[:SHOWN_SPANS]:
             what = f"{_named(span)} missing, and no record says why"
@@ -258,12 +281,6 @@ def _day_of(path: str) -> str:
     return name.day if name else parse_flight(path) or ""
 
 
-def in_order(path: str) -> tuple[str, str, int, int, str]:
-    """A sort key that puts files as they were begun: by day, track, interval and number."""
-    name = parse_segment(path)
-    return (name.day, name.track, name.start_s, name.number, path) if name else (_day_of(path), "", 0, 0, path)
-
-
 def _with_next_start(paths: list[str]) -> Iterator[tuple[str, int | None]]:
     """Each path with the start of the next interval of its track."""
     names = [(path, name) for path in paths if (name := parse_segment(path))]
@@ -287,19 +304,3 @@ def _find_lines(path: Path, span: Span) -> list[int]:
     head = b'{"v":1,"session":"%b","track":"%b","seq":%d,' % (span.session.encode(), span.track.encode(), span.first)
     with path.open("rb") as lines:
         return [number for number, line in enumerate(lines, 1) if line.startswith(head)]
-
-
-def _foreign(root: Path) -> Iterator[Finding]:
-    """What lies in the archive and is none of its names."""
-    for path in sorted(root.iterdir()):
-        if path.name not in (FLIGHT, MARKER, LOCK, *TRACK_DIRS):
-            yield Finding(path.name, 0, "is no file of the archive")
-    for track in TRACK_DIRS:
-        for path in sorted((root / track).glob("**/*")):
-            relative = path.relative_to(root).as_posix()
-            if path.is_dir():
-                continue
-            if path.suffix == ".part":
-                yield Finding(relative, 0, "is unfinished: something was interrupted while it was written")
-            elif parse_segment(relative) is None and parse_flight(relative) is None:
-                yield Finding(relative, 0, "is no file of the archive")

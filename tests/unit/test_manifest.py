@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from observer.archive.sealing import seal_in_slices
 from observer.archive.seals import Seal, read_seals
+from observer.archive.segment import Segment
 from observer.archive.verify import verify_days
 from observer.board import Board
-from observer.clock import SECOND_NS, interval_start_s
+from observer.clock import SECOND_NS, interval_start_s, kst_text
 from observer.delivery.batch import Batch, session_name
 from observer.sinks.jsonl import JsonlFileSink, LostError
-from tests.hand_archive import ROLLS, HandArchive, at, trade
+from tests.hand_archive import DAY, ROLLS, HandArchive, at, trade
 
 LIFE = 0x7F3A
 BEGIN = at("09:30:30")
@@ -182,3 +184,19 @@ def test_each_field_of_a_seal_is_compared(tmp_path: Path, change: dict[str, obje
     [problem] = verify_days(tmp_path).problems
     assert problem.path == path
     assert said in problem.what
+
+
+@pytest.mark.parametrize("suspect", [False, True])
+def test_the_stump_of_a_failed_write_is_cut_before_its_file_is_sealed(tmp_path: Path, suspect: bool) -> None:
+    archive = HandArchive(tmp_path)
+    data = archive.data_line(at("09:31:00"), trade(1))
+    path = f"scalp/{DAY}/09_31_00.jsonl"
+    (tmp_path / "scalp").mkdir()
+    segment = Segment.create(tmp_path, path)
+    segment.write(data, 1)
+    segment.sync()
+    archive.append(path, b"stump")
+    [seal] = filter(None, seal_in_slices(tmp_path, path, segment, recovered=False, suspect=suspect))
+    assert (tmp_path / path).read_bytes() == data
+    assert (seal.bytes, seal.lines, seal.first_recv) == (len(data), 1, kst_text(at("09:31:00")))
+    segment.close()

@@ -1,0 +1,198 @@
+"""Damage: what of the archive is not whole, to the byte, and so what a repair takes out.
+
+    unfinished file (`.part`)                                 the file
+    half a line at the end of a file                          these bytes
+    line that is no record of its file                        the line
+    second copy of a record, whatever its file                the line; the copy in a sound sealed file, else the first, stays
+    file that is not what was sealed, and is it again         these lines
+        without the lines above, or without what follows
+    file that is not what was sealed whatever is taken        the file: a hash cannot say which of its lines to believe
+
+What a start of the service goes on with (`unsealed_files`) loses nothing but half a line: its writer remembers offsets in it.
+A system file that is not what was sealed stays, as the seals of the other files stand in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from observer.archive.findings import Report
+from observer.archive.foreign import UNFINISHED, list_unfinished
+from observer.archive.layout import in_order, parse_segment
+from observer.archive.lines import WholeLines
+from observer.archive.quarantine import Content, Piece, content_of, outside, read_notes, repaired_contents
+from observer.archive.reading import bounds_of, head_of, wrong_lines
+from observer.archive.recovery import unsealed_files
+from observer.archive.seals import Seal, read_seals
+
+HALF = "is half a line"
+TWICE = "is a second copy"
+BEHIND = "stands behind what was sealed"
+
+
+class Damage(NamedTuple):
+    """What is to be taken out of one file.
+
+    Attributes:
+        path: relative.
+        why: one sentence that goes on from the path.
+        pieces: what is taken out of it; nothing when the whole file is.
+        left: why it is left as it is; empty when it is not.
+    """
+
+    path: str
+    why: str
+    pieces: list[Piece]
+    left: str = ""
+
+
+class _Line(NamedTuple):
+    number: int
+    offset: int
+    data: bytes
+    wrong: str
+
+
+def find_damage(root: Path, report: Report, now_ns: int) -> list[Damage]:
+    """What is not whole of the files that ``report`` is about; unfinished files of every day.
+
+    Args:
+        root: the asset directory.
+        report: of a verification that was made just now.
+        now_ns: wall ns.
+
+    Raises:
+        OSError: something cannot be read.
+    """
+    return _Examination(root, report, now_ns).run()
+
+
+class _Examination:
+    def __init__(self, root: Path, report: Report, now_ns: int) -> None:
+        self._root = root
+        self._report = report
+        self._seals = read_seals(root)
+        self._notes = read_notes(root)
+        self._going_on = set(unsealed_files(root, now_ns))
+
+    def run(self) -> list[Damage]:
+        """Everything, unfinished files first: a repair may leave one itself."""
+        copies = self._second_copies()
+        here = {facts.path for facts in self._report.files}
+        doubted = here & ({finding.path for finding in self._report.problems} | copies.keys())
+        found = [Damage(path, UNFINISHED, []) for path in list_unfinished(self._root)]
+        for path in sorted(doubted, key=in_order):
+            if damage := self._examine(path, copies.get(path, [])):
+                found.append(damage)
+        return found
+
+    def _examine(self, path: str, copies: list[Piece]) -> Damage | None:
+        place = self._root / path
+        if place.is_symlink():
+            return Damage(path, "is damaged", [], "it is a symbolic link: repair the archive that it leads into")
+        pieces = [Piece(line.offset, len(line.data), line.number, line.wrong) for line in self._lines(path) if line.wrong]
+        whole = WholeLines(place)
+        lines = sum(data.count(b"\n") for data in whole)
+        half = [Piece(whole.end, whole.torn, lines + 1, HALF)] if whole.torn else []
+        pieces = _joined([*pieces, *copies, *half])
+        seal = self._seals.get(path)
+        if seal is not None:
+            return self._examine_sealed(path, seal, pieces)
+        if path in self._going_on and pieces != half:
+            return Damage(path, _text(pieces), [], "a start of the service goes on with it: start it once, then repair what it has sealed")
+        if pieces and sum(piece.bytes for piece in pieces) == place.stat().st_size:
+            return Damage(path, f"holds nothing but what is wrong: {_text(pieces)}", [])
+        return Damage(path, _text(pieces), pieces) if pieces else None
+
+    def _examine_sealed(self, path: str, seal: Seal, pieces: list[Piece]) -> Damage | None:
+        right = self._right_contents(path, seal)
+        with (self._root / path).open("rb") as file:
+            current = content_of(outside(file, []))
+            if current in right:
+                return Damage(path, _text(pieces), pieces) if pieces else None
+            for content in right:
+                behind = Piece(content.bytes, current.bytes - content.bytes, 0, BEHIND)
+                if behind.bytes > 0 and content_of(outside(file, [behind])) == content:
+                    return Damage(path, _text([behind]), [behind])
+            if pieces and content_of(outside(file, pieces)) in right:
+                return Damage(path, _text(pieces), pieces)
+        if path.startswith("system/"):
+            return Damage(path, "is not what was sealed", [], "it holds the seals of other files: restore it from a copy")
+        return Damage(path, "is not what was sealed", [])
+
+    def _right_contents(self, path: str, seal: Seal) -> Iterable[Content]:
+        """What a sealed file may hold: what was sealed, and what earlier repairs left of that."""
+        return repaired_contents(Content(seal.bytes, seal.sha256), (note for note in self._notes if note.path == path))
+
+    def _second_copies(self) -> dict[str, list[Piece]]:
+        """The lines, by path, that hold a record that another line holds as well, and that is the better one."""
+        spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for span in self._report.doubles:
+            spans.setdefault((span.session, span.track), []).append((span.first, span.last))
+        paths = {
+            run.path
+            for run in self._report.runs
+            if any(run.first <= last and first <= run.last for first, last in spans.get((run.session, run.track), ()))
+        }
+        seen: set[tuple[str, int]] = set()
+        copies: dict[str, list[Piece]] = {}
+        for path in sorted(paths, key=lambda path: (self._doubt(path), in_order(path))):
+            track = path.partition("/")[0]
+            head = head_of(track)
+            for line in self._lines(path):
+                identity = _identity(line, head)
+                if identity and any(first <= identity[1] <= last for first, last in spans.get((identity[0], track), ())):
+                    if (identity[0], identity[1]) in seen:
+                        copies.setdefault(path, []).append(Piece(line.offset, len(line.data), line.number, TWICE))
+                    seen.add(identity)
+        return copies
+
+    def _doubt(self, path: str) -> int:
+        """How little a file is to be believed: 0 it is what was sealed, 1 it is not sealed, 2 it is something else."""
+        seal = self._seals.get(path)
+        if seal is None:
+            return 1
+        rebuilt = next((rebuilt for rebuilt in self._report.manifest if rebuilt.path == path), seal)
+        return 0 if Content(rebuilt.bytes, rebuilt.sha256) in self._right_contents(path, seal) else 2
+
+    def _lines(self, path: str) -> Iterator[_Line]:
+        """The whole lines of ``path`` with what is wrong with each."""
+        name = parse_segment(path)
+        track, bounds = (name.track, bounds_of(name, None)) if name else ("", None)
+        whole = WholeLines(self._root / path)
+        number = 0
+        for data in whole:
+            lines = data.split(b"\n")
+            lines.pop()
+            wrong = wrong_lines(lines, track, bounds)
+            offset = whole.end - len(data)
+            for at, line in enumerate(lines):
+                number += 1
+                yield _Line(number, offset, line + b"\n", wrong.get(at, ""))
+                offset += len(line) + 1
+
+
+def _identity(line: _Line, head: re.Pattern[bytes]) -> tuple[str, int] | None:
+    match = None if line.wrong else head.match(line.data)
+    return (match[1].decode(), int(match[2])) if match else None
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """``pieces`` in order, those that follow one another and have the same cause as one."""
+    joined: list[Piece] = []
+    for piece in sorted(pieces):
+        last = joined[-1] if joined else None
+        if last and last.offset + last.bytes == piece.offset and last.why == piece.why:
+            joined[-1] = last._replace(bytes=last.bytes + piece.bytes)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _text(pieces: list[Piece]) -> str:
+    """What is wrong, for a person."""
+    first = f"line {pieces[0].line} {pieces[0].why}" if pieces[0].line else f"what {pieces[0].why}"
+    return first if len(pieces) == 1 else f"{first}, and {len(pieces) - 1:,} more places"

@@ -55,6 +55,7 @@ class RetentionConfig:
     max_days: int = 10
     floor_days: int = 1
     per_run: int = 2
+    compress: bool = False
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,12 @@ def _whole(low: int, high: int) -> Key:
     return Key(read, str)
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("needs true or false, without quotes")
+    return value
+
+
 def _number(low: float, high: float) -> Key:
     def read(value: object) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value) or not low <= value <= high:
@@ -211,6 +217,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "max_days": _whole(3, 10),
         "floor_days": _whole(1, 10),
         "per_run": _whole(1, 10),
+        "compress": Key(_switch, toml_text),
     },
     "disk": {
         "interval": _duration("1s", "5m"),

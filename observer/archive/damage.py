@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 from observer.archive.findings import Report
 from observer.archive.foreign import UNFINISHED, list_unfinished
-from observer.archive.layout import in_order, parse_segment
+from observer.archive.layout import ZST, holds, in_order, parse_segment
 from observer.archive.lines import WholeLines
+from observer.archive.opening import NotZstError, open_compressed, open_content
 from observer.archive.quarantine import Content, Piece, content_of, outside, read_notes, repaired_contents
 from observer.archive.reading import bounds_of, head_of, wrong_lines
 from observer.archive.recovery import unsealed_files
@@ -81,20 +82,28 @@ class _Examination:
     def run(self) -> list[Damage]:
         """Everything, unfinished files first: a repair may leave one itself."""
         copies = self._second_copies()
-        here = {facts.path for facts in self._report.files}
-        doubted = here & ({finding.path for finding in self._report.problems} | copies.keys())
-        found = [Damage(path, UNFINISHED, []) for path in list_unfinished(self._root)]
-        for path in sorted(doubted, key=in_order):
-            if damage := self._examine(path, copies.get(path, [])):
-                found.append(damage)
-        return found
+        named = {finding.path for finding in self._report.problems} | copies.keys()
+        read = [facts.path for facts in self._report.files]
+        found: list[Damage | None] = [Damage(path, UNFINISHED, []) for path in list_unfinished(self._root)]
+        found += map(self._compressed_beside, read)
+        for path in sorted(named, key=in_order):
+            name = parse_segment(path)
+            if path in read or (name and name.day in self._report.days and holds(self._root, path)):
+                found.append(self._examine(path, copies.get(path, [])))
+        return [damage for damage in found if damage]
 
     def _examine(self, path: str, copies: list[Piece]) -> Damage | None:
         place = self._root / path
         if place.is_symlink():
             return Damage(path, "is damaged", [], "it is a symbolic link: repair the archive that it leads into")
+        try:
+            return self._judge(path, copies)
+        except NotZstError as error:
+            return Damage(path + ZST, str(error.strerror), [])
+
+    def _judge(self, path: str, copies: list[Piece]) -> Damage | None:
         pieces = [Piece(line.offset, len(line.data), line.number, line.wrong) for line in self._lines(path) if line.wrong]
-        whole = WholeLines(place)
+        whole = WholeLines(self._root / path)
         lines = sum(data.count(b"\n") for data in whole)
         half = [Piece(whole.end, whole.torn, lines + 1, HALF)] if whole.torn else []
         pieces = _joined([*pieces, *copies, *half])
@@ -103,13 +112,13 @@ class _Examination:
             return self._examine_sealed(path, seal, pieces)
         if path in self._going_on and pieces != half:
             return Damage(path, _text(pieces), [], "a start of the service goes on with it: start it once, then repair what it has sealed")
-        if pieces and sum(piece.bytes for piece in pieces) == place.stat().st_size:
-            return Damage(path, f"holds nothing but what is wrong: {_text(pieces)}", [])
+        if pieces and sum(piece.bytes for piece in pieces) == whole.end + whole.torn:
+            return Damage(self._lies_at(path), f"holds nothing but what is wrong: {_text(pieces)}", [])
         return Damage(path, _text(pieces), pieces) if pieces else None
 
     def _examine_sealed(self, path: str, seal: Seal, pieces: list[Piece]) -> Damage | None:
         right = self._right_contents(path, seal)
-        with (self._root / path).open("rb") as file:
+        with open_content(self._root / path) as file:
             current = content_of(outside(file, []))
             if current in right:
                 return Damage(path, _text(pieces), pieces) if pieces else None
@@ -121,7 +130,26 @@ class _Examination:
                 return Damage(path, _text(pieces), pieces)
         if path.startswith("system/"):
             return Damage(path, "is not what was sealed", [], "it holds the seals of other files: restore it from a copy")
-        return Damage(path, "is not what was sealed", [])
+        return Damage(self._lies_at(path), "is not what was sealed", [])
+
+    def _compressed_beside(self, path: str) -> Damage | None:
+        """Whether what lies compressed beside ``path`` is none of it, and so nothing that an interrupted compression left."""
+        compressed = self._root / (path + ZST)
+        if not compressed.exists() or not (self._root / path).exists():
+            return None
+        try:
+            with open_compressed(compressed) as file, (self._root / path).open("rb") as beside:
+                content, plain = content_of(outside(file, [])), content_of(outside(beside, []))
+        except NotZstError as error:
+            return Damage(path + ZST, str(error.strerror), [])
+        seal = self._seals.get(path)
+        sealed = seal is not None and content == Content(seal.bytes, seal.sha256)
+        if seal is not None and sealed and (plain == content or plain not in self._right_contents(path, seal)):
+            return None
+        return Damage(path + ZST, "is not what the file beside it holds", [])
+
+    def _lies_at(self, path: str) -> str:
+        return path if (self._root / path).exists() else path + ZST
 
     def _right_contents(self, path: str, seal: Seal) -> Iterable[Content]:
         """What a sealed file may hold: what was sealed, and what earlier repairs left of that."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from observer.archive.layout import list_files, parse_segment
+from observer.archive.layout import content_path, list_files, parse_segment
 from observer.archive.lines import WholeLines
 from observer.clock import SECOND_NS, kst_day
 from observer.model import events
@@ -110,7 +110,7 @@ def _take(event: str, data: dict[str, Any], recv: str, told: Explanations) -> No
     elif event == events.REJECTED:
         told.refused[data.get("track", ""), f"{data['stage']}:{data['reason']}", kst_day(wall_of(recv))] += data["count"]
     elif event in (events.DELETING, events.DELETED):
-        told.deleted.add(data["path"])
+        told.deleted.add(content_path(data["path"]))
     elif data.get("role", "").partition("-")[0] in ("supervisor", "collector"):
         told.stops.append(wall_of(data.get("at") or recv))
 

@@ -4,12 +4,15 @@
     swing/20261123/09_00.jsonl                       one file an hour
     scalp/20261123/09_31_00.jsonl                    one file a roll interval, named by its start
     scalp/20261123/09_31_00.2.jsonl                  what belongs to an interval whose file must not be opened again
+    scalp/20261123/09_31_00.64.jsonl                 from 64 on: merged from the fallback
     scalp/20261123/09_31_00.backfill-<hole>.jsonl    one file a filled hole
+    scalp/20261123/09_31_00.jsonl.zst                the same as without .zst, compressed; both: that without counts
     system/20261123.jsonl                            events
     system/observer-20261123.jsonl                   a past day's flight recorder
     quarantine/<time>/<path>                         what a repair took out, see `observer.archive.quarantine`
 
-Days and times are KST, by receive time. Paths here are relative to the asset directory, with `/`.
+Days and times are KST, by receive time. Paths here are relative to the asset directory, with `/`. A path without `.zst` names a
+file's content, wherever it lies: seals, `list_files` and what reads them speak of no other.
 """
 
 from __future__ import annotations
@@ -26,12 +29,13 @@ FLIGHT = "observer.jsonl"
 MARKER = ".archive"
 LOCK = ".lock"
 QUARANTINE = "quarantine"
+ZST = ".zst"
 DATA_TRACKS = ("swing", "scalp")
 TRACK_DIRS = ("swing", "scalp", "system")
 
 _SEGMENT = re.compile(
     r"(?P<track>swing|scalp)/(?P<day>\d{8})/(?P<time>\d\d_\d\d(?:_\d\d)?)"
-    r"(?:\.(?P<number>[2-9]|[1-9]\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl",
+    r"(?:\.(?P<number>[2-9]|[1-9]\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl(?:\.zst)?",
     re.ASCII,
 )
 _SYSTEM = re.compile(r"system/(?P<day>\d{8})(?:\.(?P<number>[2-9]|[1-9]\d+))?\.jsonl", re.ASCII)
@@ -69,7 +73,7 @@ def segment_path(track: str, start_s: int, number: int = 1) -> str:
 
 
 def parse_segment(path: str) -> SegmentName | None:
-    """What ``path`` (relative) is the name of; None when it is no segment's name."""
+    """What ``path`` (relative) is the name of, compressed or not; None when it is no segment's name."""
     if match := _SEGMENT.fullmatch(path):
         form = "%Y%m%d%H_%M" if len(match["time"]) == 5 else "%Y%m%d%H_%M_%S"
         start = _parse_time(match["day"] + match["time"], form)
@@ -78,6 +82,16 @@ def parse_segment(path: str) -> SegmentName | None:
         start = _parse_time(match["day"], "%Y%m%d")
         return None if start is None else SegmentName("system", match["day"], start, int(match["number"] or 1))
     return None
+
+
+def content_path(path: str) -> str:
+    """The path that a seal names for the file ``path``, which may be compressed."""
+    return path.removesuffix(ZST)
+
+
+def holds(root: Path, path: str) -> bool:
+    """Whether the archive at ``root`` has the file of this path, compressed or not."""
+    return (root / path).exists() or (root / (path + ZST)).exists()
 
 
 def flight_path(day: str) -> str:
@@ -110,21 +124,23 @@ def day_after(day: str) -> str:
 def list_files(root: Path, days: Iterable[str] | None = None) -> Iterator[str]:
     """Relative paths of every ``*.jsonl`` of the archive at ``root`` except the running flight recorder, oldest day first.
 
+    A compressed file is listed by the name of its content, once.
+
     Args:
         root: the asset directory.
         days: only files of these days (``YYYYMMDD``); None for all.
     """
     wanted = None if days is None else set(days)
-    found: list[tuple[str, str]] = []
+    found: set[tuple[str, str]] = set()
     for track in TRACK_DIRS:
-        every, of_day = ("*.jsonl", "*{}*.jsonl") if track == "system" else ("*/*.jsonl", "{}/*.jsonl")
+        every, of_day = ("*.jsonl", "*{}*.jsonl") if track == "system" else ("*/*.jsonl*", "{}/*.jsonl*")
         for pattern in [every] if wanted is None else [of_day.format(day) for day in sorted(wanted)]:
             for path in (root / track).glob(pattern):
                 relative = f"{track}/{path.name}" if track == "system" else f"{track}/{path.parent.name}/{path.name}"
                 name = parse_segment(relative)
                 day = name.day if name else parse_flight(relative)
                 if day is not None and (wanted is None or day in wanted):
-                    found.append((day, relative))
+                    found.add((day, content_path(relative)))
     yield from (relative for _, relative in sorted(found))
 
 

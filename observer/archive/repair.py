@@ -19,8 +19,9 @@ from pathlib import Path
 import orjson
 
 from observer.archive.damage import Damage
-from observer.archive.layout import QUARANTINE
+from observer.archive.layout import QUARANTINE, ZST
 from observer.archive.modes import give_to_owner
+from observer.archive.opening import open_content
 from observer.archive.quarantine import NOTE, Content, Note, content_of, inside, outside, read_notes
 from observer.archive.root import FILE_MODE, make_dirs
 from observer.clock import kst, kst_text
@@ -52,10 +53,12 @@ class Repair:
         Raises:
             OSError: it could not be done; nothing is lost, and it can be tried again.
         """
-        with (self._root / damage.path).open("rb") as file:
+        place = self._root / damage.path
+        if not damage.pieces:
+            return self._take_all(damage)
+        was_compressed = not place.exists()
+        with open_content(place) as file:
             before = content_of(outside(file, []))
-            if not damage.pieces:
-                return self._take_all(damage, before)
             note = self._pending.get(damage.path)
             if note is None or (note.before, note.pieces) != (before, damage.pieces) or not self._is_kept(note):
                 rest, taken = content_of(outside(file, damage.pieces)), content_of(inside(file, damage.pieces))
@@ -64,16 +67,19 @@ class Repair:
                 self._write_note(note)
             assert note.after is not None
             self._write(note.path, outside(file, note.pieces), note.after, replace=True)
+        if was_compressed:
+            self._take_all(Damage(damage.path + ZST, "holds what was there before the repair", []))
         return note
 
-    def _take_all(self, damage: Damage, before: Content) -> Note:
+    def _take_all(self, damage: Damage) -> Note:
+        with (self._root / damage.path).open("rb") as file:
+            os.fsync(file.fileno())
+            before = content_of(outside(file, []))
         note = self._pending.get(damage.path)
         if note is None or note.after is not None or note.before != before or (self._root / note.place).exists():
             note = self._note(damage, before, None, before)
             self._write_note(note)
         source, target = self._root / damage.path, self._root / note.place
-        with source.open("rb") as file:
-            os.fsync(file.fileno())
         self._make_dirs(target.parent)
         source.rename(target)
         sync_dir(target.parent)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
-from observer.archive.layout import day_before, parse_flight, parse_segment
+from observer.archive.layout import content_path, day_before, parse_flight, parse_segment
 from observer.config import RetentionConfig
 
 PAUSE_DAYS = 4
@@ -178,7 +178,7 @@ def _judge(file: Held, sealed: Collection[str], today: str, config: RetentionCon
         return stays(f"it is of one of the {config.floor_days} newest complete days, which stay whatever happens (floor_days)")
     if age <= kept:
         return stays(f"it is {age} days old, {kept} days are kept")
-    if not flight and file.path not in sealed:
+    if not flight and content_path(file.path) not in sealed:
         if age > config.max_days:
             return stays(f"it is {age} days old and was never sealed: look at it (observer verify {day})", True)
         return stays(f"it is {age} days old, but not sealed")

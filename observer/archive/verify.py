@@ -20,9 +20,21 @@ from observer.archive.against import Against
 from observer.archive.explanations import Explanations, read_explanations
 from observer.archive.findings import FileFacts, Finding, Report
 from observer.archive.foreign import list_foreign
-from observer.archive.layout import FLIGHT, QUARANTINE, SegmentName, in_order, list_days, list_files, parse_flight, parse_segment
+from observer.archive.layout import (
+    FLIGHT,
+    QUARANTINE,
+    ZST,
+    SegmentName,
+    holds,
+    in_order,
+    list_days,
+    list_files,
+    parse_flight,
+    parse_segment,
+)
 from observer.archive.lines import scan
 from observer.archive.manifest import differences, rebuild
+from observer.archive.opening import NotZstError, open_content, size_of
 from observer.archive.quarantine import Content, Note, put_back, read_notes
 from observer.archive.reading import Beat, Visit, bounds_of, check_flight, read_file
 from observer.archive.seals import Seal, read_seals
@@ -105,7 +117,7 @@ class _Verification:
 
     def _make_beat(self, progress: Progress | None) -> Beat:
         sizes = [self._root / path for path in (*self._mine, *self._flights)]
-        total = sum(path.stat().st_size for path in sizes if path.exists()) + (self._against.size if self._against else 0)
+        total = sum(map(_size, sizes)) + (self._against.size if self._against else 0)
         done = 0
 
         def beat(count: int) -> None:
@@ -130,9 +142,17 @@ class _Verification:
         except FileNotFoundError:
             self._vanished.append(path)
             return
+        except NotZstError as error:
+            self._problem(path, str(error.strerror), "restore it from a copy")
+            self._report.missing += self._seals[path].lines if path in self._seals else 0
+            return
         except OSError as error:
             self._cannot_read(path, error)
             return
+        if (self._root / path).exists() and (self._root / (path + ZST)).exists():
+            self._note(
+                path + ZST, "lies beside what it holds: compressing was interrupted", "the service goes on with it; the other counts"
+            )
         seal = self._seals.get(path)
         facts.sealed = seal is not None
         self._report.files.append(facts)
@@ -148,7 +168,7 @@ class _Verification:
         self._report.manifest.append(rebuilt)
         if wrong := differences(rebuilt, seal):
             sealed, current = Content(seal.bytes, seal.sha256), Content(facts.bytes, facts.sha256)
-            with (self._root / facts.path).open("rb") as file:
+            with open_content(self._root / facts.path) as file:
                 repairs = put_back(self._root, current, sealed, self._notes.get(facts.path, ()), file)
             for repair in repairs:
                 what = f"was repaired at {repair.at}: {repair.taken.bytes:,} bytes are in {repair.place}; with them it is what was sealed"
@@ -214,7 +234,7 @@ class _Verification:
             if path in here or _day_of(path) not in self._report.days:
                 continue
             self._report.runs += _sealed_runs(seal)
-            if (self._root / path).exists() or path in self._vanished:
+            if holds(self._root, path) or path in self._vanished:
                 continue  # could not be read, or came back: told above
             if path in told.deleted:
                 self._note(path, f"was deleted by retention, {seal.lines:,} lines")
@@ -223,7 +243,7 @@ class _Verification:
                 self._problem(path, f"is missing with {seal.lines:,} lines; {self._why_missing(path)}", "restore it from a copy")
 
     def _why_missing(self, path: str) -> str:
-        for note in reversed(self._notes.get(path, [])):
+        for note in reversed([*self._notes.get(path, []), *self._notes.get(path + ZST, [])]):
             if note.after is None and (self._root / note.place).exists():
                 return f"a repair moved it to {note.place} at {note.at}: it {note.why}"
         return "it was sealed and no record says that it was deleted"
@@ -267,7 +287,7 @@ class _Verification:
                 self._problem("", f"{len(many) - SHOWN_SPANS:,} more {what}")
 
     def _doubled(self, span: Span) -> Finding:
-        numbers = _find_lines(self._root / span.path, span) if (self._root / span.path).exists() else []
+        numbers = _find_lines(self._root / span.path, span) if holds(self._root, span.path) else []
         other = "the same file" if span.other == span.path else span.other
         return Finding(span.path, numbers[-1] if numbers else 0, f"{_named(span)} here twice", f"they also stand in {other}")
 
@@ -299,8 +319,16 @@ def _sealed_runs(seal: Seal) -> list[Run]:
     return [Run(session, name.track, first, last, seal.path, False) for session, first, last in seal.ranges] if name else []
 
 
+def _size(path: Path) -> int:
+    try:
+        with open_content(path) as file:
+            return size_of(file)
+    except OSError:
+        return 0  # it is told when it is read
+
+
 def _find_lines(path: Path, span: Span) -> list[int]:
     """Where the first record of ``span`` stands."""
     head = b'{"v":1,"session":"%b","track":"%b","seq":%d,' % (span.session.encode(), span.track.encode(), span.first)
-    with path.open("rb") as lines:
+    with open_content(path) as lines:
         return [number for number, line in enumerate(lines, 1) if line.startswith(head)]

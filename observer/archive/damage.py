@@ -15,6 +15,7 @@ A system file that is not what was sealed stays, as the seals of the other files
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -157,14 +158,14 @@ class _Examination:
 
     def _second_copies(self) -> dict[str, list[Piece]]:
         """The lines, by path, that hold a record that another line holds as well, and that is the better one."""
-        spans: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for span in self._report.doubles:
-            spans.setdefault((span.session, span.track), []).append((span.first, span.last))
-        paths = {
-            run.path
-            for run in self._report.runs
-            if any(run.first <= last and first <= run.last for first, last in spans.get((run.session, run.track), ()))
-        }
+        doubled: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for span in sorted(self._report.doubles):
+            ranges = doubled.setdefault((span.session, span.track), [])
+            if ranges and span.first <= ranges[-1][1]:
+                ranges[-1] = ranges[-1][0], max(ranges[-1][1], span.last)
+            else:
+                ranges.append((span.first, span.last))
+        paths = {run.path for run in self._report.runs if _touch(doubled.get((run.session, run.track), []), run.first, run.last)}
         seen: set[tuple[str, int]] = set()
         copies: dict[str, list[Piece]] = {}
         for path in sorted(paths, key=lambda path: (self._doubt(path), in_order(path))):
@@ -172,8 +173,8 @@ class _Examination:
             head = head_of(track)
             for line in self._lines(path):
                 identity = _identity(line, head)
-                if identity and any(first <= identity[1] <= last for first, last in spans.get((identity[0], track), ())):
-                    if (identity[0], identity[1]) in seen:
+                if identity and _touch(doubled.get((identity[0], track), []), identity[1], identity[1]):
+                    if identity in seen:
                         copies.setdefault(path, []).append(Piece(line.offset, len(line.data), line.number, TWICE))
                     seen.add(identity)
         return copies
@@ -206,6 +207,12 @@ class _Examination:
 def _identity(line: _Line, head: re.Pattern[bytes]) -> tuple[str, int] | None:
     match = None if line.wrong else head.match(line.data)
     return (match[1].decode(), int(match[2])) if match else None
+
+
+def _touch(ranges: list[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether ``first`` … ``last`` has a part in ``ranges``, which ascend and do not overlap."""
+    at = bisect_right(ranges, last, key=lambda span: span[0]) - 1
+    return at >= 0 and first <= ranges[at][1]
 
 
 def _joined(pieces: list[Piece]) -> list[Piece]:

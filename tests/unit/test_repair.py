@@ -201,6 +201,27 @@ def test_of_two_sealed_files_with_the_same_records_the_later_gives_them_up(tmp_p
     assert report.doubled == 0
 
 
+def test_of_many_doubled_records_in_any_order_each_stays_once(tmp_path: Path) -> None:
+    archive = aged(tmp_path)
+    path = archive.put(at("10:31:00"), trade(500))
+    first = archive.seqs[COLLECTOR, "scalp"]
+    lines = [archive.data_line(at("10:31:01"), trade(500 + seq), seq=seq) for seq in range(first + 1, first + 60)]
+    archive.append(path, b"".join([*lines, *lines[::7], *lines[20:40], *lines[::-5], *lines[30:35]]))
+    [note] = repair(tmp_path)
+    assert (tmp_path / path).read_bytes().splitlines(keepends=True)[1:] == lines
+    assert note.taken.bytes == note.before.bytes - sum(map(len, lines)) - len((tmp_path / path).read_bytes().splitlines(keepends=True)[0])
+    report = verify_days(tmp_path)
+    assert report.whole, problems(report)
+
+
+def test_a_bad_line_of_a_flight_recorder_goes(tmp_path: Path) -> None:
+    aged(tmp_path)
+    (tmp_path / f"system/observer-{DAY}.jsonl").write_bytes(b'{"ts":"x"}\n{"ts":\n{"ts":"y"}\n')
+    [note] = repair(tmp_path)
+    assert (tmp_path / note.place).read_bytes() == b'{"ts":\n'
+    assert verify_days(tmp_path).whole
+
+
 def test_a_copy_of_a_whole_file_goes_whole(tmp_path: Path) -> None:
     aged(tmp_path)
     copy = SECOND.replace(".jsonl", ".2.jsonl")

@@ -11,15 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from observer.archive.layout import day_before
-from observer.archive.retention import ClockMark, Held
 from observer.archive.space import measure, newest_files, shares
 from observer.board import Board
-from observer.clock import SECOND_NS, kst_day, wall_ns
-from observer.config import Config
+from observer.clock import SECOND_NS
 from observer.delivery.lanes import LanePool
 from observer.delivery.producer import Producer
-from observer.errors import ObserverError
 from observer.roles import disk_watch, janitor
 from observer.roles.chronicle import Telling
 from observer.roles.desk import Desk
@@ -30,7 +26,7 @@ from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWat
 from observer.settings import Settings
 from tests.board_scene import WALL, collector_note, running_board, settings_in, writer_note
 from tests.unit.test_chronicle import fits_contract
-from tests.unit.test_retention import make_archive, remaining
+from tests.unit.test_retaining import Told
 from tests.waiting import wait_until
 
 
@@ -140,7 +136,7 @@ def test_a_fault_of_the_collector_is_told_once(tmp_path: Path) -> None:
 def test_what_the_janitor_before_stated_has_not_ended_before_the_disk_thread_looked(tmp_path: Path) -> None:
     one, context = made(tmp_path)
     one.disk.known_faults = [{**fault("clock_unsynchronised", **{"class": "clock"}), "role": "janitor"}]
-    one.disk._measure()  # but the clock is still being asked for
+    one.disk._measure(0.0)  # but the clock is still being asked for
     now = time.monotonic()
     for second in range(3):
         one.turn(now + second)
@@ -344,100 +340,6 @@ def test_processes_that_are_gone_have_no_figures() -> None:
     board.cell("role.collector.pid").set(os.getpid())
     board.cell("role.janitor.pid").set(0)
     assert set(Processes().figures(board, 1.0)) == {"collector"}
-
-
-class Told:
-    """What the disk thread tells; all of it is durable at once."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def __call__(self, event: str, data: dict[str, Any]) -> Told:
-        self.events.append(f"{event} {data['path']}")
-        return self
-
-    def wait(self, timeout: float) -> bool:
-        return True
-
-
-def old_archive(settings: Settings) -> Path:
-    """An archive with a sealed file of each of the last seven days."""
-    today, root = kst_day(wall_ns()), settings.paths.asset_dir
-    held = [Held(f"scalp/{day_before(today, age)}/09_00_00.jsonl", 3) for age in range(7)]
-    make_archive(root, held, {file.path for file in held})
-    (root / "system" / "20261123.jsonl").rename(root / "system" / f"{today}.jsonl")
-    return root
-
-
-def retention_turn(watch: DiskWatch) -> None:
-    watch._retain_at = 0.0
-    watch.turn(time.monotonic())
-
-
-def test_the_disk_thread_deletes_what_the_plan_says_and_only_then_says_deleted(tmp_path: Path) -> None:
-    settings, told = settings_in(tmp_path), Told()
-    root = old_archive(settings)
-    watch = DiskWatch(settings, told, threading.Event())
-    watch.archive_ok = True
-    before = remaining(root)
-    retention_turn(watch)
-    assert len(before - remaining(root)) == 2
-    assert [event.split()[0] for event in told.events] == ["deleting", "deleting", "deleted", "deleted"]
-    assert watch.retention is not None and watch.retention["files"] == 2 and watch.faults == []
-
-
-def test_nothing_is_deleted_while_no_writer_can_write(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    watch = DiskWatch(settings, Told(), threading.Event())
-    before = remaining(root)
-    retention_turn(watch)
-    assert remaining(root) == before and watch.faults == []
-
-
-def test_nothing_is_deleted_where_the_archives_disk_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    monkeypatch.setattr(disk_watch, "why_missing", lambda *_: ObserverError("the disk is not mounted"))
-    watch = DiskWatch(settings, Told(), threading.Event())
-    watch.archive_ok = True
-    before = remaining(root)
-    retention_turn(watch)
-    assert remaining(root) == before
-    assert [entry["what"] for entry in watch.faults] == ["nothing is deleted: the disk is not mounted"]
-
-
-def test_nothing_is_deleted_after_the_wall_clock_was_set_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    marks = iter(
-        [ClockMark("b", 1000.0, 10.0), ClockMark("b", 1000.0 + 9 * 86400, 20.0), ClockMark("b", 1000.0 + 9 * 86400 + 3600, 3620.0)]
-    )
-    monkeypatch.setattr(disk_watch, "clock_mark", lambda: next(marks))
-    counts = []
-    for _ in range(3):  # each with a new janitor: the mark outlives it
-        watch = DiskWatch(settings, Told(), threading.Event())
-        watch.archive_ok = True
-        retention_turn(watch)
-        counts.append(len(remaining(root)))
-        doubted = [entry["kind"] for entry in watch.faults]
-        assert doubted == (["retention_waits"] if len(counts) == 2 else [])
-    assert counts[0] == counts[1] > counts[2]
-
-
-def test_a_finding_is_a_fault_until_a_run_no_longer_finds_it(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, Config())
-    root = old_archive(settings)
-    odd = root / "scalp" / day_before(kst_day(wall_ns()), 2) / "notes.txt"
-    odd.write_text("?")
-    watch = DiskWatch(settings, Told(), threading.Event())
-    watch.archive_ok = True
-    retention_turn(watch)
-    watch.turn(time.monotonic())
-    assert [entry["kind"] for entry in watch.faults] == ["retention_findings"]
-    odd.unlink()
-    retention_turn(watch)
-    assert watch.faults == []
 
 
 def test_a_disk_error_is_a_fault_with_its_class_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

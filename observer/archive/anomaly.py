@@ -93,7 +93,7 @@ def judge(reconnects: int, blind: Iterable[Blind], trading: list[Span], flight: 
     apart = max((_length(_union(_spans(told, track, "disconnect"))) for track in DATA_TRACKS), default=0.0)
     reasons += [f"disconnected for {apart / 60:.0f} minutes in sum"] * (apart >= DISCONNECTED_S)
     for track in DATA_TRACKS:
-        gaps = [_length([gap]) for gap in _union(_cut(_spans(told, track), trading))]
+        gaps = [_length(_cut([gap], trading)) for gap in _union(_spans(told, track))]
         long, longest = sum(gap >= GAP_S for gap in gaps), max(gaps, default=0.0)
         if long >= GAPS or longest >= LONG_GAP_S:
             reasons.append(f"{long} gaps of {GAP_S:.0f} s or more in {track}, the longest {longest:.0f} s")

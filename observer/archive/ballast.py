@@ -64,7 +64,7 @@ class Ballast:
         if not self._size:
             if length is not None:
                 self._remove()
-            self.state = "off"
+            self.held, self.state = 0, "off"
         elif length == self._size and (self.held == length or self._made):
             self.state = "held" if self.held == length else f"held, but the filesystem takes only {self.held} bytes for it"
         elif why := self._must_wait(room, clean, now, self._size - self.held):

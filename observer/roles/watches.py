@@ -202,7 +202,7 @@ class MarkWatch:
 
     def _fault(self, disk: Mapping[str, Any], mark: str, used: str, wall_s: float) -> Fault:
         _, share, severity = next(each for each in self._marks if each[0] == mark)
-        fills = f", {disk['fills']}" if disk.get("fills") else ""
+        fills = f", {disk['fills']}" if disk["fills"] else ""
         return {
             "kind": "disk_filling", "class": mark, "severity": severity, "since": wall_s, "path": disk["mount"],
             "what": f"{disk['mount']} ({', '.join(disk['holds'])}): {used}, over the mark {mark} ({share:.0%}){fills}",

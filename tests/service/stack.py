@@ -23,6 +23,11 @@ CONFIG = """
 root = "{root}"
 window = "{window}"
 roll = {{ swing = "1h", scalp = "{roll}", system = "1d" }}
+[disk]
+interval = "1s"
+warn = "97%"
+clean = "98%"
+stop = "99%"
 [kis]
 rest_url = "{rest}"
 ws_url = "{ws}"

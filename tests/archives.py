@@ -39,15 +39,15 @@ def daily(days: int) -> list[Held]:
 FULL_DAYS = daily(8)
 
 
-def make_archive(root: Path, files: list[Held], sealed: set[str]) -> None:
+def make_archive(root: Path, files: list[Held], sealed: set[str], today: str = TODAY) -> None:
+    """Write ``files``, and the seals of those that are ``sealed`` into the system file of ``today``."""
     for file in files:
         path = root / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * file.bytes)
     (root / "observer.jsonl").write_text("flight\n")
-    today = root / "system" / f"{TODAY}.jsonl"
-    today.parent.mkdir(exist_ok=True)
-    with today.open("wb") as out:
+    (root / "system").mkdir(exist_ok=True)
+    with (root / "system" / f"{today}.jsonl").open("wb") as out:
         for name in sorted(sealed):
             data = {"path": name, "lines": 1, "bytes": 1, "sha256": "0" * 64, "first_recv": None, "last_recv": None, "ranges": []}
             marks = {"recovered": False, "suspect": False, "merged": False}

@@ -171,10 +171,14 @@ def read_verdicts(paths: Paths) -> dict[str, DayVerdict]:
     return {}
 
 
-def verdicts_text(verdicts: Mapping[str, DayVerdict], today: str) -> str:
-    """What `read_verdicts` reads: the days of which nothing more can be told, yesterday's incidents may still end."""
-    final = {day: verdict._asdict() for day, verdict in verdicts.items() if day < day_before(today)}
-    return json.dumps({"rules": RULES, "days": final}, ensure_ascii=False)
+def final_verdicts(verdicts: Mapping[str, DayVerdict], today: str) -> dict[str, DayVerdict]:
+    """Those of ``verdicts`` that may be remembered on ``today``: an incident of yesterday may still end."""
+    return {day: verdict for day, verdict in verdicts.items() if day < day_before(today)}
+
+
+def verdicts_text(verdicts: Mapping[str, DayVerdict]) -> str:
+    """What `read_verdicts` reads."""
+    return json.dumps({"rules": RULES, "days": {day: verdict._asdict() for day, verdict in verdicts.items()}}, ensure_ascii=False)
 
 
 def verdicts_path(paths: Paths) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from observer.archive.anomaly import DayVerdict, judge_days, read_verdicts
+from observer.archive.anomaly import DayVerdict, final_verdicts, judge_days, read_verdicts
 from observer.archive.clock_trust import ClockMark, ClockTrust, Word, look, read_trust, read_word, refusal, trust_path, word_path
 from observer.archive.keeping import Kept, read_kept
 from observer.archive.layout import TRACK_DIRS
@@ -34,7 +34,8 @@ class Survey(NamedTuple):
 
     Attributes:
         plan: what may go.
-        known: what to remember; its verdicts are those of every finished day that has files.
+        known: what to remember.
+        verdicts: of every finished day that has files.
         kept: the days that an operator keeps.
         word: an operator's word about the clock, if one was left.
         today: the date that was gone by.
@@ -42,6 +43,7 @@ class Survey(NamedTuple):
 
     plan: Plan
     known: Known
+    verdicts: Mapping[str, DayVerdict]
     kept: Mapping[str, Kept]
     word: Word | None
     today: str
@@ -81,7 +83,7 @@ def survey(
     word = read_word(word_path(paths))
     trust = look(known.trust, now, synchronised, word)
     if missing := why_missing(paths, config.archive.expect_mount):
-        return Survey(Plan(missing.what, []), Known(trust, known.verdicts), {}, word, today)
+        return Survey(Plan(missing.what, []), Known(trust, known.verdicts), {}, {}, word, today)
     alive()
     files = list(held_files(root))
     days = {day for file in files if (day := day_of(file.path))}
@@ -95,7 +97,7 @@ def survey(
     alive()
     sealed = read_seals(root) if any(age_days(day, today) >= least for day in days) else ()
     made = plan(files, Grounds(sealed, today, refusal(trust, now), trust.vouched, anomalous, need), config.retention)
-    return Survey(made, Known(trust, verdicts), kept, word, today)
+    return Survey(made, Known(trust, final_verdicts(verdicts, today)), verdicts, kept, word, today)
 
 
 def held_files(root: Path) -> Iterator[Held]:

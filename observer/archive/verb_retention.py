@@ -69,8 +69,8 @@ def as_json(found: Survey) -> dict[str, Any]:
     nothing = DayVerdict((), ())
     days = {
         day: {"anomalous": list(judged.reasons), "unknown": list(judged.unknown), "kept": mark.reason if mark else ""}
-        for day in sorted(found.known.verdicts.keys() | found.kept.keys())
-        for judged, mark in [(found.known.verdicts.get(day, nothing), found.kept.get(day))]
+        for day in sorted(found.verdicts.keys() | found.kept.keys())
+        for judged, mark in [(found.verdicts.get(day, nothing), found.kept.get(day))]
     }
     return {
         "refusal": made.refusal,
@@ -98,7 +98,7 @@ def as_text(found: Survey, explain: bool) -> list[str]:
         odd = f"  anomalous: {made.anomalous[day]}" if day in made.anomalous else ""
         lines.append(f"{day}  {len(verdicts):>5} files  {size:>10,.1f} MiB  {word}{odd}")
         if explain:
-            judged = found.known.verdicts.get(day)
+            judged = found.verdicts.get(day)
             lines += [f"  not asked of the day: {unknown}" for unknown in (judged.unknown if judged else ())]
             lines += [f"  {'goes ' if verdict.goes else 'stays'}  {verdict.path}: {verdict.why}" for verdict in verdicts]
     lines += [f"! {verdict.path}: {verdict.why}" for verdict in made.findings if not explain]

@@ -76,7 +76,10 @@ class Retaining:
         """
         if now >= self._regular_at:
             return True
-        return now >= self._pressed_at and room_of(self._paths.asset_dir).need(self._config.disk.clean) != NO_NEED
+        try:
+            return now >= self._pressed_at and room_of(self._paths.asset_dir).need(self._config.disk.clean) != NO_NEED
+        except FileNotFoundError:
+            return False  # not made yet, or gone: the writer says so
 
     def keep_ballast(self, now: float) -> None:
         """Make the ballast where it is missing and may be made. To be called only while the writer can write the archive.
@@ -193,7 +196,7 @@ class Retaining:
     def _remember(self, found: Survey, clock: ClockMark) -> None:
         before, self._known = self._known, found.known
         self._write(trust_path(self._paths), trust_text(found.known.trust))
-        self._write(verdicts_path(self._paths), verdicts_text(found.known.verdicts, found.today))
+        self._write(verdicts_path(self._paths), verdicts_text(found.known.verdicts))
         if found.word is not None:
             if holds(found.word, clock):
                 self._tell(events.CLOCK_TRUSTED, {"why": found.word.why, "by": found.word.by})

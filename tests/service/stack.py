@@ -28,6 +28,7 @@ interval = "1s"
 warn = "97%"
 clean = "98%"
 stop = "99%"
+ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
 ws_url = "{ws}"

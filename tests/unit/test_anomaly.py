@@ -15,6 +15,7 @@ from observer.archive.anomaly import (
     RULES,
     DayVerdict,
     FlightFacts,
+    final_verdicts,
     judge,
     judge_day,
     judge_days,
@@ -177,7 +178,7 @@ def test_a_day_is_judged_once(tmp_path: Path) -> None:
 def test_the_verdicts_of_days_that_can_still_change_are_not_remembered(tmp_path: Path) -> None:
     paths = Paths(tmp_path, "", tmp_path, tmp_path)
     verdicts = {day: DayVerdict(("odd",), ("cpu: no",)) for day in ("20261122", DAY, "20261124")}
-    verdicts_path(paths).write_text(verdicts_text(verdicts, "20261124"))
+    verdicts_path(paths).write_text(verdicts_text(final_verdicts(verdicts, "20261124")))
     assert read_verdicts(paths) == {"20261122": verdicts["20261122"]}
 
 

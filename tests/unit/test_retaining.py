@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from observer.archive import survey as survey_module
+from observer.archive.anomaly import verdicts_path
 from observer.archive.ballast import NAME as BALLAST
 from observer.archive.clock_trust import ClockMark, Word, word_path, word_text
 from observer.archive.keeping import Kept, keep, read_kept, release
@@ -265,6 +266,28 @@ class TestEmergency:
         wanted[0] += 1
         assert answered.wait(5)
         watch._stopping.set()
+
+
+def test_a_day_that_may_still_be_told_of_is_judged_anew_by_every_run(rig: Rig) -> None:
+    rig.turn()
+    rig.told.records.clear()
+    flight = rig.root / "system" / f"observer-{ago(1)}.jsonl"
+    flight.write_text('{"seconds":10,"received":5,"rejected":{},"committed":{"scalp":5},"disk":{"used":0.9}}\n')
+    for _ in range(4 * 3):  # four days later it is old enough to go, were it not for what was found of it
+        rig.turn(8 * REGULAR_S)
+    assert f"scalp/{ago(1)}/09_00_00.jsonl" in remaining(rig.root) and f"scalp/{ago(2)}/09_00_00.jsonl" not in remaining(rig.root)
+    assert ago(1) in verdicts_path(rig.settings.paths).read_text()
+
+
+def test_an_archive_that_is_not_made_yet_is_no_fault_of_retention(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(place: Path) -> Room:
+        raise FileNotFoundError(2, "No such file or directory", str(place))
+
+    rig.watch.archive_ok = False
+    rig.turn()
+    monkeypatch.setattr(retaining, "room_of", missing)
+    rig.turn()
+    assert rig.kinds() == []
 
 
 class TestKeptDays:

@@ -32,6 +32,7 @@ from observer.archive.layout import day_before, parse_flight, parse_segment
 from observer.config import RetentionConfig
 
 PAUSE_DAYS = 4
+PART = ".part"
 
 
 class Held(NamedTuple):
@@ -196,10 +197,11 @@ def clock_doubt(days: Sequence[str], today: str, enough_days: int, vouched: str 
 
 
 def day_of(path: str) -> str:
-    """The date that ``path`` (relative) says, empty when it is no name of ours."""
-    if name := parse_segment(path):
+    """The date that ``path`` (relative) says, empty when it is no name of ours. What is still being made of a file is of its day."""
+    whole = path.removesuffix(PART)
+    if name := parse_segment(whole):
         return name.day
-    return parse_flight(path) or ""
+    return parse_flight(whole) or ""
 
 
 def age_days(day: str, today: str) -> int:

@@ -62,6 +62,12 @@ def test_a_name_that_is_none_of_ours_stays_and_is_a_finding() -> None:
     assert not verdict(made, strange)[0] and made.findings[0].path == strange.path
 
 
+def test_what_is_still_being_made_stays_and_is_a_finding_only_when_it_is_too_old() -> None:
+    young, old = (Held(f"scalp/{ago(age)}/09_00_00.2.jsonl.part", 5) for age in (5, 11))
+    made = plan([*daily(12), young, old], Grounds({file.path for file in daily(12)}, TODAY), RetentionConfig(per_run=10))
+    assert not verdict(made, young)[0] and [found.path for found in made.findings] == [old.path]
+
+
 def test_nothing_goes_while_the_clock_is_behind_the_newest_file() -> None:
     files = [*daily(8), Held("scalp/20261124/09_00_00.jsonl", 1)]
     made = plan_all_sealed(files)

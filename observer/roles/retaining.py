@@ -118,9 +118,9 @@ class Retaining:
         Raises:
             OSError: something could not be read or deleted.
         """
-        self._regular_at = now + REGULAR_S
+        self._regular_at, self._pressed_at = now + REGULAR_S, now + AGAIN_S
         if why := self._stop():
-            self._regular_at = self._pressed_at = now + AGAIN_S
+            self._regular_at = now + AGAIN_S
             self.said = {**(self.said or {}), "stopped": why}
             return Swept(0, 0, why)
         self._alive(True)

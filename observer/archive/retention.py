@@ -4,7 +4,7 @@ Rules, in the order in which they are asked; the first that holds decides:
 
     not a name of ours       stays, and is a finding
     today, yesterday         stays
-    floor                    the newest `floor_days` complete days that have files stay
+    floor                    the newest `floor_days` complete days that have swing or scalp files stay
     age                      swing and scalp stay `days` days, those of an anomalous day `anomaly_days`, system (also old flight
                              recorders) `max_days`, by the name's date
     unsealed                 stays; it is a finding when it is over `max_days` old
@@ -153,7 +153,9 @@ def plan(files: Iterable[Held], grounds: Grounds, config: RetentionConfig) -> Pl
     held = sorted(files, key=lambda file: (day_of(file.path), file.path))
     days = sorted({day for file in held if (day := day_of(file.path))})
     refusal = grounds.doubt or clock_doubt(days, grounds.today, config.days, grounds.vouched)
-    floor = set([day for day in days if day < grounds.today][-config.floor_days :])
+    # Counted by data: over a long holiday there is a flight recorder of each day, and what was last recorded must not go.
+    data_days = sorted({day for file in held if (day := day_of(file.path)) and day < grounds.today and not is_system(file.path)})
+    floor = set(data_days[-config.floor_days :])
     judged = [_judge(file, grounds, config, floor) for file in held]
     going = _by_age(judged, grounds.need != NO_NEED, config.per_run)
     short = grounds.need.less(each.file for each in judged if each.verdict.goes and each.verdict.day in going)
@@ -204,6 +206,11 @@ def day_of(path: str) -> str:
     return parse_flight(whole) or ""
 
 
+def is_system(path: str) -> bool:
+    """Whether ``path`` (relative) is of the system track, which lives `max_days`."""
+    return path.startswith("system/")
+
+
 def age_days(day: str, today: str) -> int:
     """Whole days from ``day`` to ``today``, both ``YYYYMMDD``."""
     return (date.fromisoformat(today) - date.fromisoformat(day)).days
@@ -222,7 +229,7 @@ def _judge(file: Held, grounds: Grounds, config: RetentionConfig, floor: set[str
     if not day:
         what = "its name is none of the archive's: nobody here deletes it"
         return _Judged(file, Verdict(file.path, file.bytes, "", False, what, True))
-    system, sealed = file.path.startswith("system/"), file.path in grounds.sealed
+    system, sealed = is_system(file.path), file.path in grounds.sealed
     odd = "" if system else grounds.anomalous.get(day, "")
     kept = config.max_days if system else config.anomaly_days if odd else config.days
     age = age_days(day, grounds.today)
@@ -234,7 +241,7 @@ def _judge(file: Held, grounds: Grounds, config: RetentionConfig, floor: set[str
     if day >= day_before(grounds.today):
         return judged("it is of today or yesterday")
     if day in floor:
-        return judged(f"it is of one of the {config.floor_days} newest complete days, which stay whatever happens (floor_days)")
+        return judged(f"it is of one of the {config.floor_days} newest complete days with data, which stay whatever happens (floor_days)")
     if age <= kept:
         return judged(rule, spare=sealed and not system)
     if not sealed and parse_flight(file.path) is None:
@@ -247,7 +254,7 @@ def _judge(file: Held, grounds: Grounds, config: RetentionConfig, floor: set[str
 def _by_age(judged: list[_Judged], pressed: bool, per_run: int) -> set[str]:
     """The days that go by age in this run: the oldest; where space is needed, those first of which there are data."""
     due = {each.verdict.day for each in judged if each.verdict.goes}
-    data = {each.verdict.day for each in judged if each.verdict.goes and not each.file.path.startswith("system/")}
+    data = {each.verdict.day for each in judged if each.verdict.goes and not is_system(each.file.path)}
     return set(sorted(due, key=lambda day: (pressed and day not in data, day))[:per_run])
 
 

@@ -56,6 +56,14 @@ def test_the_newest_complete_days_with_files_stay_however_old_they_are() -> None
     assert "floor_days" in verdict(plan(lone, Grounds({file.path for file in lone}, TODAY), config), scalp(4))[1]
 
 
+def test_what_was_last_recorded_before_a_long_holiday_stays_although_the_service_ran_through_it() -> None:
+    files = [*[flight(day) for day in range(9)], scalp(6), scalp(7), scalp(8), scalp(0)]
+    for need in (NO_NEED, Need(1 << 40)):
+        made = plan(files, Grounds({file.path for file in files}, TODAY, need=need), RetentionConfig(per_run=10))
+        assert {verdict.path for verdict in made.going} == {scalp(7).path, scalp(8).path}
+        assert "floor_days" in verdict(made, scalp(6))[1]
+
+
 def test_a_name_that_is_none_of_ours_stays_and_is_a_finding() -> None:
     strange = Held("scalp/20200101/notes.txt", 5)
     made = plan_all_sealed([*daily(6), strange])
@@ -210,7 +218,8 @@ def due(archive: Archive, held: Held) -> bool:
 
 def free_to_go(archive: Archive) -> list[Held]:
     """What neither floor, today, yesterday nor its seal protects."""
-    complete = sorted({day_of(file.path) for file in archive.files if day_of(file.path) < TODAY})[-archive.config.floor_days :]
+    data = [file for file in archive.files if not file.path.startswith("system/")]
+    complete = sorted({day_of(file.path) for file in data if day_of(file.path) < TODAY})[-archive.config.floor_days :]
     return [
         file
         for file in archive.files

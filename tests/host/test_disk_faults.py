@@ -77,7 +77,7 @@ def test_a_full_disk_frees_itself_by_ballast_and_oldest_days_and_recording_goes_
     make_archive(small.point, files, {file.path for file in files}, today)
     market = recorder(rate=1000, archive=small.point)
     market.start()
-    wait_until(lambda: market.status()["archive"]["ballast"]["state"] == "held", 10, "the ballast")
+    wait_until(lambda: (market.status()["archive"]["ballast"] or {}).get("state") == "held", 10, "the ballast")
     probe, writer = Probe(market), market.pid("writer")
     fill_until_refused(small, market)
     received = market.status()["tracks"]["scalp"]["received"]

@@ -9,6 +9,7 @@ JSON text under a version counter, for what is not a number (file names, fault t
     flow.<instance>.<track>.<word>   PRODUCED words are the producer's, WRITTEN words are the writer's,
                                      `accepted` is the supervisor's
     track.<track>.<word>             the writer's
+    archive.<word>                   the writer's
     ring.*                           the chronicle: the supervisor's events, told by the janitor
 
 Guarantees: counters are cumulative over incarnations (a new incarnation goes on from the value it finds); a note of an
@@ -46,6 +47,7 @@ WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resen
 ACCEPTED = ("accepted",)
 SLOTS = 4
 TRACK = (*(f"durable{slot}" for slot in range(SLOTS)), "lines", "bytes", "interval", "sink_errors")
+ARCHIVE = ("sweep_wanted",)  # how often the writer, which holds the archive, had no space
 RING_FIELDS = ("number", "kind", "incarnation", "pid", "status", "wall", "extra", "told")
 RING_SIZE = 512
 
@@ -183,6 +185,7 @@ class Board:
                 yield from (f"flow.{instance}.{track}.{word}" for word in PRODUCED + WRITTEN + ACCEPTED)
         for track in TRACKS:
             yield from (f"track.{track}.{word}" for word in TRACK)
+        yield from (f"archive.{word}" for word in ARCHIVE)
 
     def cell(self, name: str) -> Cell:
         """The word called ``name``.

@@ -102,9 +102,14 @@ VERBS = {
     ),
     "retention": Verb(
         "observer.archive.verb_retention",
-        "what would be deleted, and why",
-        "Shows what the retention rules keep and delete. It deletes nothing.",
-        ("observer retention plan --explain",),
+        "what would be deleted, and why; days to keep",
+        "Shows what the retention rules keep and delete, keeps a day longer, or says that the clock is right. It deletes nothing.",
+        (
+            "observer retention plan --explain",
+            "sudo observer retention keep 20261123 --why 'flash crash'",
+            "sudo observer retention release 20261123",
+            "sudo observer retention trust-clock --why 'compared with another clock'",
+        ),
     ),
 }
 

@@ -50,6 +50,7 @@ KINDS: Final[Mapping[str, str]] = {
     "archive_unknown": "0aa9906b1f3c43d1a6c19fb4fff7cf34",
     "missing_mount": "770b1da691a74ff4baa190f7b319b5da",
     "disk_hung": "bf4b4a5157b54464905d04f37bd1d5ae",
+    "disk_filling": "553020b6b23d47dd9d0d599a1e124971",
     "janitor_disk": "ef4768fd87bf4f36aa7a3b668ecff2dc",
     "retention_waits": "7b0083472d324ce7a23282190b6cebab",
     "retention_findings": "2c2c6b3b6e5e4d58b5b87e69188d3f90",
@@ -73,7 +74,7 @@ KINDS: Final[Mapping[str, str]] = {
 }
 
 # What a fault is about when its kind says who noticed it and not what is wrong.
-_JANITORS_OWN = ("disk", "faults_file", "disk_watch", "retention")
+_JANITORS_OWN = ("disk", "faults_file", "disk_watch", "retention", "ballast")
 _PLAIN = {"errno": "ERRNO"}  # fields of systemd's own vocabulary (systemd.journal-fields(7))
 
 

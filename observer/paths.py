@@ -22,6 +22,7 @@ Deciding touches nothing: no directory is made here but by `make_dirs` and `make
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pwd
 import stat
@@ -58,6 +59,11 @@ class Paths:
     rule: str
     cache_dir: Path
     runtime_dir: Path
+
+    @property
+    def archive_key(self) -> str:
+        """A short name for this archive, for files about it that lie outside it."""
+        return hashlib.sha256(str(self.asset_dir).encode()).hexdigest()[:16]
 
 
 def observer_asset_dir(config: Config, environ: Mapping[str, str], cwd: Path) -> tuple[Path, str]:

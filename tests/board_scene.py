@@ -62,10 +62,13 @@ def janitor_note(**changes: Any) -> dict[str, Any]:
     """The note of a janitor that has measured."""
     disk = {
         "mount": "/", "device": "/dev/vda", "used": 0.4, "free": 10**10, "inodes_free": 10**6, "inodes_used": 0.1,
-        "holds": ["archive", "cache", "runtime"],
+        "holds": ["archive", "cache", "runtime"], "full_s": 10800.0, "fills": "full in about 3 h at 3.1 GiB/h",
     }  # fmt: skip
     processes = {"writer": {"pid": 102, "cpu": 0.02, "rss": 36_000_000}}
-    return {"disk": [disk], "growth": {}, "retention": None, "processes": processes, "faults": [], **changes}
+    ballast = {"bytes": 64 << 20, "state": "held"}
+    return {
+        "disk": [disk], "growth": {}, "retention": None, "ballast": ballast, "processes": processes, "faults": [], **changes,
+    }  # fmt: skip
 
 
 def running_board() -> Board:

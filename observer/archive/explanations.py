@@ -6,6 +6,7 @@ shed                                   so many records of these symbols were dro
 rejected                               so many records were refused
 deleting, deleted                      retention took a file
 stop                                   the service, or a role, was told to end
+reconnect                              the broker session was made again
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from observer.archive.lines import WholeLines
 from observer.clock import SECOND_NS, kst_day
 from observer.model import events
 
-_WANTED = {events.INCIDENT, events.SHED, events.REJECTED, events.DELETING, events.DELETED, events.STOP}
+_WANTED = {events.INCIDENT, events.SHED, events.REJECTED, events.DELETING, events.DELETED, events.STOP, events.RECONNECT}
 LOST = "lost"
 
 
@@ -65,6 +66,7 @@ class Explanations:
         deleted: paths that retention took, or was about to.
         refused: records refused, by (track, stage:reason, day).
         stops: when a collector or the whole service was told to end, wall ns.
+        reconnects: when the broker session was made again, wall ns.
     """
 
     blind: list[Blind] = field(default_factory=list)
@@ -72,6 +74,7 @@ class Explanations:
     deleted: set[str] = field(default_factory=set)
     refused: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     stops: list[int] = field(default_factory=list)
+    reconnects: list[int] = field(default_factory=list)
 
 
 def read_explanations(root: Path, days: Iterable[str]) -> Explanations:
@@ -111,6 +114,8 @@ def _take(event: str, data: dict[str, Any], recv: str, told: Explanations) -> No
         told.refused[data.get("track", ""), f"{data['stage']}:{data['reason']}", kst_day(wall_of(recv))] += data["count"]
     elif event in (events.DELETING, events.DELETED):
         told.deleted.add(content_path(data["path"]))
+    elif event == events.RECONNECT:
+        told.reconnects.append(wall_of(recv))
     elif data.get("role", "").partition("-")[0] in ("supervisor", "collector"):
         told.stops.append(wall_of(data.get("at") or recv))
 

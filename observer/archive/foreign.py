@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from observer.archive import ballast, keeping
 from observer.archive.findings import Finding
 from observer.archive.layout import FLIGHT, LOCK, MARKER, QUARANTINE, TRACK_DIRS, parse_flight, parse_segment
 
@@ -32,7 +33,7 @@ def list_unfinished(root: Path) -> list[str]:
 
 def _strangers(root: Path) -> Iterator[str]:
     for path in sorted(root.iterdir()):
-        if path.name not in (FLIGHT, MARKER, LOCK, QUARANTINE, *TRACK_DIRS):
+        if path.name not in (FLIGHT, MARKER, LOCK, QUARANTINE, ballast.NAME, keeping.DIRECTORY, *TRACK_DIRS):
             yield path.name
     for track in TRACK_DIRS:
         for path in sorted((root / track).glob("**/*")):

@@ -135,7 +135,7 @@ def forget(paths: Paths) -> bool:
     known = known_archives(paths)
     if known.pop(str(paths.asset_dir), None) is None:
         return False
-    _write_whole(paths.cache_dir / KNOWN_ARCHIVES, json.dumps(known, indent=1), 0o600)
+    write_whole(paths.cache_dir / KNOWN_ARCHIVES, json.dumps(known, indent=1), 0o600)
     return True
 
 
@@ -154,7 +154,7 @@ def make_dirs(path: Path, below: Path | None = None) -> None:
 
 def _write_marker(root: Path) -> str:
     name = str(uuid.uuid4())
-    _write_whole(root / MARKER, name + "\n", FILE_MODE)
+    write_whole(root / MARKER, name + "\n", FILE_MODE)
     log.info("new archive %s at %s", name, root)
     return name
 
@@ -169,18 +169,26 @@ def _remember(paths: Paths, name: str) -> None:
     known[str(paths.asset_dir)] = name
     try:
         observer_paths.make_dirs(paths.cache_dir, PRIVATE_DIR_MODE)
-        _write_whole(paths.cache_dir / KNOWN_ARCHIVES, json.dumps(known, indent=1), 0o600)
+        write_whole(paths.cache_dir / KNOWN_ARCHIVES, json.dumps(known, indent=1), 0o600)
     except OSError as error:
         log.warning("the archive cannot be remembered, so a missing mount would not be noticed: %s", error)
 
 
-def _write_whole(path: Path, text: str, mode: int) -> None:
+def write_whole(path: Path, text: str, mode: int) -> None:
     """Replace ``path`` by ``text``: a crash leaves the old file or the new one, never half of one.
 
     What root writes belongs to the directory's owner: after `sudo observer paths --adopt` the service must be able to read it.
+
+    Args:
+        path: the file.
+        text: its whole content.
+        mode: its mode.
+
+    Raises:
+        OSError: it cannot be written; the old content stays.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         try:
             os.fchmod(descriptor, mode)

@@ -6,6 +6,7 @@ before bytes do where files are small.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from observer.archive.layout import DATA_TRACKS, parse_segment
 from observer.archive.mounts import mount_of, mounts
+from observer.archive.retention import Need
 
 
 class Newest(NamedTuple):
@@ -20,6 +22,62 @@ class Newest(NamedTuple):
 
     path: str
     bytes: int
+
+
+class Room(NamedTuple):
+    """What a filesystem has for an ordinary user: bytes and inodes, in all and free; no inodes where it does not count them."""
+
+    usable: int
+    free: int
+    inodes: int
+    inodes_free: int
+
+    @classmethod
+    def of(cls, space: os.statvfs_result) -> Room:
+        """What `statvfs` says."""
+        usable = (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
+        inodes = space.f_files - space.f_ffree + space.f_favail if space.f_files else 0
+        return cls(usable, space.f_bavail * space.f_frsize, inodes, space.f_favail if space.f_files else 0)
+
+    @property
+    def used(self) -> float:
+        """Used share of the bytes, 0..1."""
+        return 1 - self.free / self.usable if self.usable else 1.0
+
+    @property
+    def inodes_used(self) -> float | None:
+        """Used share of the inodes, 0..1; None where they are not counted."""
+        return 1 - self.inodes_free / self.inodes if self.inodes else None
+
+    def need(self, mark: float) -> Need:
+        """What must be freed before less than ``mark`` (a share) of both is used."""
+        return Need(_over(self.usable, self.free, mark), _over(self.inodes, self.inodes_free, mark))
+
+
+def _over(all_of_it: int, free: int, mark: float) -> int:
+    """The least that freed makes the used share less than ``mark``."""
+    if not all_of_it or 1 - free / all_of_it < mark:
+        return 0
+    more = max(1, math.floor((1 - mark) * all_of_it - free))
+    while 1 - (free + more) / all_of_it >= mark:  # floating point: never one too few
+        more += 1
+    return more
+
+
+def room_of(place: Path) -> Room:
+    """What the filesystem that holds ``place`` has.
+
+    Raises:
+        OSError: it does not answer.
+    """
+    return Room.of(os.statvfs(place))
+
+
+def standing(place: Path) -> Path:
+    """``place``, or what stands nearest above it: where it would be made."""
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return place
 
 
 def measure(places: Mapping[str, Path]) -> list[dict[str, Any]]:
@@ -53,13 +111,13 @@ def measure(places: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 def shares(space: os.statvfs_result) -> dict[str, Any]:
     """Used shares (0..1) and what is free; inodes are None where the filesystem does not count them."""
-    usable = space.f_blocks - space.f_bfree + space.f_bavail
-    nodes = space.f_files - space.f_ffree + space.f_favail
+    room = Room.of(space)
+    nodes = room.inodes_used
     return {
-        "used": round(1 - space.f_bavail / usable, 4) if usable else 1.0,
-        "free": space.f_bavail * space.f_frsize,
-        "inodes_free": space.f_favail if space.f_files else None,
-        "inodes_used": round(1 - space.f_favail / nodes, 4) if space.f_files and nodes else None,
+        "used": round(room.used, 4),
+        "free": room.free,
+        "inodes_free": room.inodes_free if nodes is not None else None,
+        "inodes_used": None if nodes is None else round(nodes, 4),
     }
 
 

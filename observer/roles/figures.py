@@ -8,6 +8,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from observer.board import TRACKS, Board, unpack
 from observer.clock import kst, kst_text, wall_ns
 from observer.delivery.batch import Batch
@@ -73,6 +75,7 @@ class FlightLine:
         self._before: dict[str, int] | None = None
         self._at = time.monotonic()
         self._bytes = 0
+        psutil.cpu_percent(None)  # the first answer of a process says nothing
 
     def next(self, figures: Figures) -> dict[str, Any]:
         """The next line's content.
@@ -102,6 +105,7 @@ class FlightLine:
                 "free": disk.f_bavail * disk.f_frsize,
                 "inodes": disk.f_favail,
             },
+            "cpu": round(psutil.cpu_percent(None) / 100, 3),
             "restarts": {name: self._board.get(f"role.{name}.restarts") for name in self._board.instances},
             "faults": [fault["what"] for note in self._notes() for fault in note.get("faults", [])],
         }

@@ -26,7 +26,7 @@ from observer.roles.desk import Desk, Ticket
 from observer.roles.disk_watch import HUNG_S, DiskWatch
 from observer.roles.fault_entries import say_fault
 from observer.roles.role import Context
-from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, ShedWatch, missing_file
+from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, MarkWatch, ShedWatch, missing_file
 from observer.status.http import HttpService, Site
 from observer.status.report import Report, Reporter
 from observer.status.view import Now, living_note
@@ -76,13 +76,14 @@ class Janitor:
             context.board, context.instance, context.incarnation, self._producer.put_system, self._acknowledged, facts
         )
         self._desk = Desk(self._producer.put_system, self._acknowledged)
-        self.disk = DiskWatch(settings, self._tell_deletion, context.stopping)
+        self.disk = DiskWatch(settings, self._tell_of_retention, context.stopping, context.board.cell("archive.sweep_wanted").get)
         self._balance = BalanceWatch()
         self._shed = ShedWatch({track: self._shed_seen(track).get() for track in TRACKS})
+        self._marks = MarkWatch(settings.config.disk)
         self._clock = ClockWatch()
         self._watch: FaultWatch | None = None
         self._processes = Processes()
-        self._since: dict[tuple[str, str], float] = {}
+        self._since: dict[tuple[str, str, str], float] = {}
         self._begun = time.monotonic()
         self._look_at = 0.0
 
@@ -120,7 +121,8 @@ class Janitor:
             self._context.progress()
         self._context.note(
             {
-                "disk": self.disk.disks, "growth": self.disk.growth, "retention": self.disk.retention,
+                "disk": self.disk.disks, "growth": self.disk.growth, "retention": self.disk.retaining.said,
+                "ballast": {"bytes": self.disk.retaining.ballast.held, "state": self.disk.retaining.ballast.state},
                 "processes": self._processes.figures(self._board, now), "faults": own,
             }
         )  # fmt: skip
@@ -138,11 +140,12 @@ class Janitor:
         faults += self._shed.look(now, wall_s, report.view["tracks"])
         for track, count in self._shed.seen.items():
             self._shed_seen(track).set(count)
+        faults += self._marks.look(self.disk.disks, wall_s)
         faults += self._missing_files(report, wall_s)
         for fault in faults:
-            key = fault["kind"], str(fault.get("path") or "")
+            key = fault["kind"], fault["class"], str(fault.get("path") or "")
             fault["since"] = self._since.setdefault(key, fault["since"])
-        present = {(fault["kind"], str(fault.get("path") or "")) for fault in faults}
+        present = {(fault["kind"], fault["class"], str(fault.get("path") or "")) for fault in faults}
         self._since = {key: since for key, since in self._since.items() if key in present}
         return faults
 
@@ -184,7 +187,7 @@ class Janitor:
     def _is_kept(self, known: Fault, kinds: set[str]) -> bool:
         return known["role"] == self._context.instance and known["kind"] not in kinds
 
-    def _tell_deletion(self, event: str, data: Mapping[str, Any]) -> Ticket:
+    def _tell_of_retention(self, event: str, data: Mapping[str, Any]) -> Ticket:
         return self._desk.tell(event, "info", dict(data))
 
     def _shed_seen(self, track: str) -> Cell:

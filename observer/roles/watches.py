@@ -1,4 +1,4 @@
-"""What the janitor's main loop watches: faults that begin and end, shed records, the balance, the clock. Pure."""
+"""What the janitor's main loop watches: faults that begin and end, shed records, the balance, full disks, the clock. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from observer.archive.layout import parse_segment
 from observer.clock import interval_start_s
+from observer.config import DiskConfig
 from observer.roles.chronicle import Telling
 
 Fault = dict[str, Any]
@@ -18,8 +19,11 @@ BALANCE_S = 10.0
 BALANCE_SLACK_S = 1.0  # so long may a producer's words differ from each other
 STEP_S = 1.0
 SHED_QUIET_S = 10.0
+MARK_SLACK = 0.01
 FILE_DUE_S = 300  # "no file at five past the hour"
 
+_DELETES = "retention deletes the oldest days early, as far as the rules allow, until it is below clean"
+_AT_MARK = {"warn": "none yet", "clean": _DELETES, "stop": _DELETES}
 _TOLD_OF_A_FAULT = ("kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action", "count")
 
 
@@ -158,6 +162,53 @@ def _shed(track: str, count: int, since: float) -> Fault:
         "action": "each is counted by symbol and told as a shed record; what is in the window is kept",
         "hint": "see archive, commits and disk in observer status; a larger [archive] window bridges longer",
     }  # fmt: skip
+
+
+class MarkWatch:
+    """States how full each disk is: over warn, clean or stop, of its space or its inodes, the graver of both.
+
+        below ──reached──▶ warn ──▶ clean ──▶ stop       and back only when MARK_SLACK below the mark, so that none flutters
+
+    The fault's class is the mark, so another mark is another fault.
+
+    Args:
+        config: the marks, shares.
+    """
+
+    def __init__(self, config: DiskConfig) -> None:
+        self._marks = (("stop", config.stop, "critical"), ("clean", config.clean, "warning"), ("warn", config.warn, "warning"))
+        self._over: dict[tuple[str, str], str] = {}
+
+    def look(self, disks: Iterable[Mapping[str, Any]], wall_s: float) -> list[Fault]:
+        """Take a measurement in; the faults there are now.
+
+        Args:
+            disks: as in the janitor's note.
+            wall_s: wall seconds.
+        """
+        faults = []
+        for disk in disks:
+            used = {"inodes": disk["inodes_used"], "space": disk["used"]}  # of the same mark the latter is told
+            found = {self._mark(disk["mount"], what, share): what for what, share in used.items() if share is not None}
+            if gravest := next((label for label, _, _ in self._marks if label in found), None):
+                faults.append(self._fault(disk, gravest, f"{used[found[gravest]]:.1%} of its {found[gravest]} used", wall_s))
+        return faults
+
+    def _mark(self, mount: str, what: str, share: float) -> str:
+        before = self._over.get((mount, what), "")
+        over = next((label for label, mark, _ in self._marks if share >= mark - (MARK_SLACK if label == before else 0.0)), "")
+        self._over[mount, what] = over
+        return over
+
+    def _fault(self, disk: Mapping[str, Any], mark: str, used: str, wall_s: float) -> Fault:
+        _, share, severity = next(each for each in self._marks if each[0] == mark)
+        fills = f", {disk['fills']}" if disk["fills"] else ""
+        return {
+            "kind": "disk_filling", "class": mark, "severity": severity, "since": wall_s, "path": disk["mount"],
+            "what": f"{disk['mount']} ({', '.join(disk['holds'])}): {used}, over the mark {mark} ({share:.0%}){fills}",
+            "hint": "free space there or enlarge it; observer retention plan --explain says what may go",
+            "action": _AT_MARK[mark] if "archive" in disk["holds"] else "none: the archive lies elsewhere, nothing is deleted there",
+        }  # fmt: skip
 
 
 class ClockWatch:

@@ -91,6 +91,8 @@ class Writer:
         if self._recording is not None:
             self._commits = self._recording.commits
             self._recording.fault(error)
+            if fault_class(error.errno) == "space":  # asked only by who holds the archive's lock: the janitor deletes on it
+                self._context.board.cell("archive.sweep_wanted").add()
 
     def _end_outage(self) -> None:
         """A turn without an error proves nothing, it may have had nothing to write: the outage lasts until something is durable."""

@@ -238,15 +238,18 @@ def _disks(view: View, config: Config) -> Iterator[Check]:
     marks = ((config.disk.stop, "stop", CRITICAL), (config.disk.clean, "clean", WARNING), (config.disk.warn, "warn", WARNING))
     for disk in view["disks"]:
         name, holds = f"disk:{disk['mount']}", ", ".join(disk["holds"])
+        fills = f", {disk['fills']}" if disk["fills"] else ""
         for what, used in (("space", disk["used"]), ("inodes", disk.get("inodes_used"))):
             passed = next(((mark, label, status) for mark, label, status in marks if used is not None and used >= mark), None)
             if passed:
                 mark, label, status = passed
                 reason = f"{disk['mount']} ({holds}): {used:.0%} of its {what} used, over the mark {label} ({mark:.0%})"
-                yield Check(name, status, reason, "free space there or enlarge it; observer retention plan --explain says what may go")
+                yield Check(
+                    name, status, reason + fills, "free space there or enlarge it; observer retention plan --explain says what may go"
+                )
                 break
         else:
-            yield Check(name, OK, f"{disk['mount']} ({holds}): {disk['used']:.0%} used")
+            yield Check(name, OK, f"{disk['mount']} ({holds}): {disk['used']:.0%} used{fills}")
 
 
 def _balance(view: View) -> Check:

@@ -175,6 +175,14 @@ METRICS = (
     Declared("disk_free_bytes", "Free for an ordinary user.", _MOUNT, False, _disk("free")),
     Declared("disk_inodes_used_ratio", "Used share of the inodes.", _MOUNT, False, _disk("inodes_used")),
     Declared("disk_inodes_free", "Free inodes.", _MOUNT, False, _disk("inodes_free")),
+    Declared(
+        "disk_seconds_to_full", "Time until the space or the inodes are used up; absent while they do not fill.", _MOUNT, False,
+        _disk("full_s"),
+    ),
+    Declared(
+        "ballast_bytes", "Space held back in the archive, given up in an emergency.", (), False,
+        _one(lambda v: (v["archive"]["ballast"] or {}).get("bytes")),
+    ),
     Declared("market_open", "1 while data is expected.", (), False, _one(lambda v: _known((v["market"] or {}).get("open")))),
     Declared("broker_state", "1 for the state of the broker session.", ("state",), False, _broker_states),
     Declared("broker_reconnects", "Broker sessions that were lost.", (), True, _one(lambda v: v["broker"]["reconnects"])),

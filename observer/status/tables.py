@@ -110,10 +110,11 @@ def _disks(status: View) -> Table:
     rows = [
         Row((
             disk["mount"], ", ".join(disk["holds"]), share(disk["used"]), size(disk["free"]), number(disk["inodes_free"]),
+            disk["fills"] or NONE,
         ), levels.get(f"disk:{disk['mount']}", ""))
         for disk in status["disks"]
     ]  # fmt: skip
-    return Table("Disk", ("mount", "holds", "used", "free", "inodes free"), rows)
+    return Table("Disk", ("mount", "holds", "used", "free", "inodes free", "fills"), rows)
 
 
 def _checks(status: View) -> Table:

@@ -83,7 +83,7 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         },
         "roles": {instance: _role(board, instance, now, janitor.get("processes") or {}) for instance in board.instances},
         "tracks": {track: _track(board, track, now, (writer.get("files") or {}).get(track) or {}, settled) for track in TRACKS},
-        "archive": _archive(writer, disks, supervisor),
+        "archive": _archive(writer, janitor, supervisor),
         "disks": disks,
         "broker": _broker(board, collector, now),
         "market": collector.get("market"),
@@ -187,9 +187,9 @@ def _last_end(status_word: int, death: int, now: Now) -> View | None:
     return {"exit": status if status >= 0 else None, "signal": -status if status < 0 else None, "ago_s": _age_s(now.wall_ns, death)}
 
 
-def _archive(writer: dict[str, Any], disks: list[dict[str, Any]], supervisor: dict[str, Any]) -> View:
+def _archive(writer: dict[str, Any], janitor: dict[str, Any], supervisor: dict[str, Any]) -> View:
     said = writer.get("archive") or {}
-    disk: dict[str, Any] = next((entry for entry in disks if "archive" in entry["holds"]), {})
+    disk: dict[str, Any] = next((entry for entry in janitor.get("disk") or [] if "archive" in entry["holds"]), {})
     return {
         "root": said.get("root") or supervisor.get("archive"),
         "rule": said.get("rule"),
@@ -197,6 +197,7 @@ def _archive(writer: dict[str, Any], disks: list[dict[str, Any]], supervisor: di
         "state": said.get("state"),
         "used": disk.get("used"),
         "free": disk.get("free"),
+        "ballast": janitor.get("ballast"),
         "unacknowledged": said.get("unacknowledged"),
         "commit_ms": writer.get("commit_ms"),
         "lag_ms": writer.get("lag_ms"),

@@ -10,8 +10,12 @@ import sys
 import psutil
 import pytest
 
+from observer.archive.layout import day_before
+from observer.archive.retention import Held
+from observer.clock import kst_day, wall_ns
+from tests.archives import make_archive
 from tests.host.conftest import MakeDisk, MakeStack
-from tests.host.disk import Disk
+from tests.host.disk import MIB, Disk
 from tests.host.proof import (
     Probe,
     events,
@@ -65,6 +69,31 @@ def test_a_full_disk_is_a_fault_that_ends_with_everything_on_disk(disk: MakeDisk
     told_with_begin_and_end(market, "space")
     probe.end()
     proven(market)
+
+
+def test_a_full_disk_frees_itself_by_ballast_and_oldest_days_and_recording_goes_on(disk: MakeDisk, recorder: MakeStack) -> None:
+    small, today = disk(), kst_day(wall_ns())
+    files = [Held(f"scalp/{day_before(today, age)}/09_00_00.jsonl", 5 * MIB) for age in range(1, 7)]
+    make_archive(small.point, files, {file.path for file in files}, today)
+    market = recorder(rate=1000, archive=small.point)
+    market.start()
+    wait_until(lambda: (market.status()["archive"]["ballast"] or {}).get("state") == "held", 10, "the ballast")
+    probe, writer = Probe(market), market.pid("writer")
+    fill_until_refused(small, market)
+    received = market.status()["tracks"]["scalp"]["received"]
+    wait_until(lambda: not fault(market, "space"), 30, "the end of the fault, without anybody's help")
+    wait_until(lambda: market.durable() >= received, 20, "everything that was held is durable")
+    assert market.status()["tracks"]["scalp"]["shed"] == 0 and market.pid("writer") == writer
+    assert (small.point / files[0].path).exists() and not (small.point / files[-1].path).exists(), "yesterday stays, the oldest went"
+
+    def told() -> bool:
+        gone = {file.path for file in files if not (small.point / file.path).exists()}
+        return all({data["path"] for data in events(market, name)} == gone for name in ("deleting", "deleted"))
+
+    wait_until(told, 20, "a record of each deletion, before and after it")
+    told_with_begin_and_end(market, "space")
+    probe.end()
+    assert market.service is not None and market.service.stop() == 0
 
 
 def test_a_disk_without_inodes_is_the_same_fault(disk: MakeDisk, recorder: MakeStack) -> None:

@@ -23,6 +23,12 @@ CONFIG = """
 root = "{root}"
 window = "{window}"
 roll = {{ swing = "1h", scalp = "{roll}", system = "1d" }}
+[disk]
+interval = "1s"
+warn = "97%"
+clean = "98%"
+stop = "99%"
+ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
 ws_url = "{ws}"

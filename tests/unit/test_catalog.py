@@ -157,7 +157,7 @@ def disk_threads_own() -> set[str]:
     """The kinds of the faults that the disk thread states when its work fails."""
 
     class Failing(DiskWatch):
-        def _measure(self) -> None:
+        def _measure(self, now: float) -> None:
             raise OSError(errno.EIO, "x")
 
         def _keep_faults(self) -> None:
@@ -171,7 +171,6 @@ def disk_threads_own() -> set[str]:
 
     with tempfile.TemporaryDirectory() as place:
         watch = Failing(settings_in(Path(place)), never, threading.Event())
-    watch._retain_at = 0.0
     watch.turn(1.0)
     return {fault["kind"] for fault in watch.faults}
 

@@ -17,9 +17,9 @@ from observer.archive.layout import QUARANTINE, ZST, content_path, holds, list_f
 from observer.archive.opening import open_content, size_of
 from observer.archive.quarantine import read_notes
 from observer.archive.repair import Repair
-from observer.archive.retention import Held, plan
+from observer.archive.retention import Grounds, Held, plan
 from observer.archive.seals import Seal, read_seals
-from observer.archive.sweep import held_files
+from observer.archive.survey import held_files
 from observer.archive.verify import verify_days
 from observer.config import RetentionConfig
 from tests.hand_archive import DAY, HandArchive, at, trade, whole_archive
@@ -284,7 +284,7 @@ def test_retention_knows_a_compressed_file_by_its_seal(tmp_path: Path) -> None:
     compress(tmp_path)
     archive.put(at("09:00:00", "20261127"), trade(601))
     config = RetentionConfig()
-    verdicts = {verdict.path: verdict for verdict in plan(held_files(tmp_path), read_seals(tmp_path), "20261129", config).verdicts}
+    verdicts = {verdict.path: verdict for verdict in plan(held_files(tmp_path), Grounds(read_seals(tmp_path), "20261129"), config).verdicts}
     assert verdicts[SECOND + ZST].day == DAY
     going = {verdict.path for verdict in verdicts.values() if "it would go" in verdict.why or verdict.goes}
     assert {FIRST, SECOND + ZST} <= going

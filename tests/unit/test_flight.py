@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
+from observer.board import Board
 from observer.clock import SECOND_NS
+from observer.roles.figures import Figures, FlightLine
 from observer.sinks import flight
 from observer.sinks.flight import FlightRecorder
 
@@ -72,3 +75,12 @@ def test_a_clock_that_is_set_back_over_midnight_overwrites_nothing(tmp_path: Pat
 
 def test_nothing_written_is_nothing_to_commit(tmp_path: Path) -> None:
     assert not FlightRecorder(tmp_path).commit()
+
+
+def test_a_line_has_the_keys_that_the_contract_names(tmp_path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "data-contract.md").read_text("utf-8")
+    section = document[document.index("## The flight recorder's lines") : document.index("## Reading it")]
+    named = {key for row in re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
+    line = FlightLine(Board(["collector", "writer"]), "writer", tmp_path).next(Figures())
+    assert set(line) == named
+    assert 0 <= line["cpu"] <= 1

@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from observer.archive.layout import day_before
-from observer.archive.retention import ClockMark, Held
-from observer.archive.space import measure, newest_files, shares
+from observer.archive.space import Room, measure, newest_files, shares, standing
 from observer.board import Board
-from observer.clock import SECOND_NS, kst_day, wall_ns
-from observer.config import Config
+from observer.clock import SECOND_NS
+from observer.config import ArchiveConfig, Config, DiskConfig
 from observer.delivery.lanes import LanePool
 from observer.delivery.producer import Producer
-from observer.errors import ObserverError
-from observer.roles import disk_watch, janitor
+from observer.roles import disk_watch, janitor, retaining
 from observer.roles.chronicle import Telling
 from observer.roles.desk import Desk
 from observer.roles.disk_watch import HUNG_S, DiskWatch
 from observer.roles.janitor import Janitor, Processes
 from observer.roles.role import Context
-from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWatch, ShedWatch, missing_file
+from observer.roles.watches import BALANCE_S, BalanceWatch, ClockWatch, FaultWatch, MarkWatch, ShedWatch, missing_file
 from observer.settings import Settings
+from tests.archives import ROOMY
 from tests.board_scene import WALL, collector_note, running_board, settings_in, writer_note
 from tests.unit.test_chronicle import fits_contract
-from tests.unit.test_retention import make_archive, remaining
+from tests.unit.test_retaining import Told
 from tests.waiting import wait_until
 
 
@@ -140,7 +140,7 @@ def test_a_fault_of_the_collector_is_told_once(tmp_path: Path) -> None:
 def test_what_the_janitor_before_stated_has_not_ended_before_the_disk_thread_looked(tmp_path: Path) -> None:
     one, context = made(tmp_path)
     one.disk.known_faults = [{**fault("clock_unsynchronised", **{"class": "clock"}), "role": "janitor"}]
-    one.disk._measure()  # but the clock is still being asked for
+    one.disk._measure(0.0)  # but the clock is still being asked for
     now = time.monotonic()
     for second in range(3):
         one.turn(now + second)
@@ -273,6 +273,46 @@ class TestBalanceWatch:
         assert "never received" in self.looks(BalanceWatch(), [-2] * 30)[0]["what"]
 
 
+class TestMarkWatch:
+    """A disk over a mark is a fault of that mark."""
+
+    @staticmethod
+    def disk(used: float, inodes_used: float | None = 0.1, holds: tuple[str, ...] = ("archive",), fills: str = "") -> dict[str, Any]:
+        return {"mount": "/srv", "used": used, "inodes_used": inodes_used, "holds": list(holds), "fills": fills}
+
+    def test_each_mark_is_a_fault_of_its_own_and_stop_is_critical(self) -> None:
+        watch = MarkWatch(DiskConfig())
+        found = [watch.look([self.disk(used)], 5.0) for used in (0.79, 0.80, 0.85, 0.97)]
+        told = [[(entry["class"], entry["severity"]) for entry in faults] for faults in found]
+        assert told == [[], [("warn", "warning")], [("clean", "warning")], [("stop", "critical")]]
+
+    def test_it_ends_only_when_a_hundredth_below_the_mark(self) -> None:
+        watch = MarkWatch(DiskConfig())
+        used = (0.85, 0.849, 0.851, 0.841, 0.839, 0.791, 0.789, 0.799)
+        found = [[entry["class"] for entry in watch.look([self.disk(share)], 5.0)] for share in used]
+        assert found == [["clean"]] * 4 + [["warn"]] * 2 + [[], []]
+
+    def test_inodes_count_as_space_does_and_the_graver_of_both_is_told(self) -> None:
+        watch = MarkWatch(DiskConfig())
+        assert "86.0% of its inodes used" in watch.look([self.disk(0.81, 0.86)], 5.0)[0]["what"]
+        assert "86.0% of its space used" in watch.look([self.disk(0.86, 0.86)], 5.0)[0]["what"]
+        assert watch.look([self.disk(0.2, None)], 5.0) == []
+
+    def test_the_text_says_when_it_is_full_and_what_is_done_where_the_archive_lies(self) -> None:
+        watch = MarkWatch(DiskConfig())
+        found = watch.look([self.disk(0.86, fills="full in about 3 h at 1.2 GiB/h")], 5.0)[0]
+        assert found["what"] == "/srv (archive): 86.0% of its space used, over the mark clean (85%), full in about 3 h at 1.2 GiB/h"
+        assert "deletes the oldest days early" in found["action"]
+        assert "nothing is deleted there" in watch.look([self.disk(0.86, holds=("cache", "fallback"))], 5.0)[0]["action"]
+
+    def test_one_that_passes_two_marks_begins_and_ends_each(self) -> None:
+        watch, faults = MarkWatch(DiskConfig()), FaultWatch()
+        told = [one for used in (0.8, 0.86, 0.1) for one in faults.compare({"janitor": watch.look([self.disk(used)], 5.0)}, 5.0)]
+        assert [(one.event, one.data["class"]) for one in told] == [
+            ("fault_begin", "warn"), ("fault_begin", "clean"), ("fault_end", "warn"), ("fault_end", "clean"),
+        ]  # fmt: skip
+
+
 def test_a_clock_step_is_told_once() -> None:
     watch = ClockWatch()
     told = [watch.look(offset) for offset in (0.0, 0.2, 3600.2, 3600.3)]
@@ -324,6 +364,45 @@ def test_space_is_what_an_ordinary_user_may_use_and_uncounted_inodes_are_unknown
     assert shares(plenty) == {"used": round(1 - 500 / 950, 4), "free": 500 * 4096, "inodes_free": 40, "inodes_used": 0.5}
 
 
+@given(st.integers(1, 1 << 50), st.floats(0, 1), st.integers(1, 99))
+def test_what_must_be_freed_is_enough_and_no_more(usable: int, share: float, percent: int) -> None:
+    mark, free = percent / 100, int(usable * share)
+    need = Room(usable, free, 0, 0).need(mark)
+    assert need.inodes == 0
+    assert (need.bytes == 0) is (Room(usable, free, 0, 0).used < mark)
+    if need.bytes:
+        assert Room(usable, free + need.bytes, 0, 0).used < mark
+        assert need.bytes <= max(1, (1 - mark) * usable - free + 2)
+
+
+def test_a_fallback_that_is_not_made_yet_is_measured_where_it_would_be(tmp_path: Path) -> None:
+    assert standing(tmp_path / "a" / "b") == tmp_path and standing(tmp_path) == tmp_path
+    config = Config(archive=ArchiveConfig(fallback=str(tmp_path / "fallback" / "observer")))
+    watch = DiskWatch(settings_in(tmp_path, config), Told(), threading.Event())
+    watch.turn(time.monotonic())
+    assert [disk["holds"] for disk in watch.disks] == [["archive", "cache", "runtime", "fallback"]]
+    assert watch.disks[0]["full_s"] is None and watch.disks[0]["fills"] == ""
+
+
+def test_the_note_says_what_is_held_back(tmp_path: Path) -> None:
+    one, context = made(tmp_path)
+    one.turn(time.monotonic())
+    note = context.board.note("janitor").read()
+    assert note is not None and note["ballast"] == {"bytes": 0, "state": "unknown"}
+
+
+def test_a_ballast_that_is_refused_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(retaining, "room_of", lambda _: ROOMY)
+    watch = DiskWatch(settings_in(tmp_path), Told(), threading.Event())
+    watch.archive_ok = True
+    watch.turn(time.monotonic())
+    assert [(entry["kind"], entry["severity"], entry["errno"]) for entry in watch.faults] == [("ballast", "warning", 28)]
+
+
 def test_one_filesystem_is_one_disk_and_a_place_not_there_yet_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     found = measure({"archive": tmp_path, "cache": tmp_path / "cache", "runtime": tmp_path / "missing"})
@@ -344,100 +423,6 @@ def test_processes_that_are_gone_have_no_figures() -> None:
     board.cell("role.collector.pid").set(os.getpid())
     board.cell("role.janitor.pid").set(0)
     assert set(Processes().figures(board, 1.0)) == {"collector"}
-
-
-class Told:
-    """What the disk thread tells; all of it is durable at once."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-
-    def __call__(self, event: str, data: dict[str, Any]) -> Told:
-        self.events.append(f"{event} {data['path']}")
-        return self
-
-    def wait(self, timeout: float) -> bool:
-        return True
-
-
-def old_archive(settings: Settings) -> Path:
-    """An archive with a sealed file of each of the last seven days."""
-    today, root = kst_day(wall_ns()), settings.paths.asset_dir
-    held = [Held(f"scalp/{day_before(today, age)}/09_00_00.jsonl", 3) for age in range(7)]
-    make_archive(root, held, {file.path for file in held})
-    (root / "system" / "20261123.jsonl").rename(root / "system" / f"{today}.jsonl")
-    return root
-
-
-def retention_turn(watch: DiskWatch) -> None:
-    watch._retain_at = 0.0
-    watch.turn(time.monotonic())
-
-
-def test_the_disk_thread_deletes_what_the_plan_says_and_only_then_says_deleted(tmp_path: Path) -> None:
-    settings, told = settings_in(tmp_path), Told()
-    root = old_archive(settings)
-    watch = DiskWatch(settings, told, threading.Event())
-    watch.archive_ok = True
-    before = remaining(root)
-    retention_turn(watch)
-    assert len(before - remaining(root)) == 2
-    assert [event.split()[0] for event in told.events] == ["deleting", "deleting", "deleted", "deleted"]
-    assert watch.retention is not None and watch.retention["files"] == 2 and watch.faults == []
-
-
-def test_nothing_is_deleted_while_no_writer_can_write(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    watch = DiskWatch(settings, Told(), threading.Event())
-    before = remaining(root)
-    retention_turn(watch)
-    assert remaining(root) == before and watch.faults == []
-
-
-def test_nothing_is_deleted_where_the_archives_disk_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    monkeypatch.setattr(disk_watch, "why_missing", lambda *_: ObserverError("the disk is not mounted"))
-    watch = DiskWatch(settings, Told(), threading.Event())
-    watch.archive_ok = True
-    before = remaining(root)
-    retention_turn(watch)
-    assert remaining(root) == before
-    assert [entry["what"] for entry in watch.faults] == ["nothing is deleted: the disk is not mounted"]
-
-
-def test_nothing_is_deleted_after_the_wall_clock_was_set_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_in(tmp_path)
-    root = old_archive(settings)
-    marks = iter(
-        [ClockMark("b", 1000.0, 10.0), ClockMark("b", 1000.0 + 9 * 86400, 20.0), ClockMark("b", 1000.0 + 9 * 86400 + 3600, 3620.0)]
-    )
-    monkeypatch.setattr(disk_watch, "clock_mark", lambda: next(marks))
-    counts = []
-    for _ in range(3):  # each with a new janitor: the mark outlives it
-        watch = DiskWatch(settings, Told(), threading.Event())
-        watch.archive_ok = True
-        retention_turn(watch)
-        counts.append(len(remaining(root)))
-        doubted = [entry["kind"] for entry in watch.faults]
-        assert doubted == (["retention_waits"] if len(counts) == 2 else [])
-    assert counts[0] == counts[1] > counts[2]
-
-
-def test_a_finding_is_a_fault_until_a_run_no_longer_finds_it(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, Config())
-    root = old_archive(settings)
-    odd = root / "scalp" / day_before(kst_day(wall_ns()), 2) / "notes.txt"
-    odd.write_text("?")
-    watch = DiskWatch(settings, Told(), threading.Event())
-    watch.archive_ok = True
-    retention_turn(watch)
-    watch.turn(time.monotonic())
-    assert [entry["kind"] for entry in watch.faults] == ["retention_findings"]
-    odd.unlink()
-    retention_turn(watch)
-    assert watch.faults == []
 
 
 def test_a_disk_error_is_a_fault_with_its_class_and_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from observer.delivery.intake import STUCK_S, Intake
 from observer.delivery.lanes import Lane, LanePool
 from observer.paths import Paths
 from observer.roles.accounts import Accounts
+from observer.roles.recording import Recording
 from observer.roles.role import Context
 from observer.roles.writer import Writer
 from observer.settings import Settings
@@ -214,6 +215,25 @@ def test_an_outage_lasts_until_something_is_durable(writer: Writer, monkeypatch:
         assert not turn_until(writer, lambda: writer._outage is None, 2), "the lane is empty, nothing could be tried"
     assert turn_until(writer, lambda: writer._outage is None, 15), "the flight recorder's next line proves it"
     assert writer._context.board.get("track.scalp.sink_errors") == 1
+
+
+@pytest.mark.parametrize(("number", "asked"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False)])
+def test_a_writer_that_holds_the_archive_and_has_no_space_asks_for_it_with_every_attempt(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch, number: int, asked: bool
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    wanted = writer._context.board.cell("archive.sweep_wanted")
+    with monkeypatch.context() as patch:
+        patch.setattr("observer.roles.writer.open_root", full)
+        writer.turn()
+    assert writer._outage is not None and wanted.get() == 0, "it does not hold the archive yet"
+    assert turn_until(writer, lambda: writer._outage is None, 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(Recording, "turn", full)
+        assert turn_until(writer, lambda: writer._outage is not None and writer._outage.attempts >= 2, 5)
+    assert wanted.get() == (2 if asked else 0)
 
 
 def test_a_dead_session_is_closed_before_a_newer_one_is_acknowledged(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

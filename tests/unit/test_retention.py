@@ -1,44 +1,19 @@
-"""Retention never deletes what a rule protects, says why, and does exactly what its plan says."""
+"""Retention never lets go what a rule protects, lets go what the rules allow, and says why."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observer.archive import verb_retention
-from observer.archive.layout import day_before
-from observer.archive.retention import ClockMark, Held, Plan, advance_doubt, age_days, clock_doubt, day_of, plan
-from observer.archive.sweep import held_files, make_plan, sweep
-from observer.clock import kst_day, wall_ns
+from observer.archive.retention import NO_NEED, Grounds, Held, Need, Plan, age_days, clock_doubt, day_of, plan
 from observer.config import RetentionConfig
-from observer.errors import EXIT_FOUND, EXIT_OK, ObserverError
+from tests.archives import TODAY, ago, daily, flight, scalp, system
 
-TODAY = "20261123"
 CONFIG = RetentionConfig()
-
-
-def ago(days: int) -> str:
-    return day_before(TODAY, days)
-
-
-def scalp(days: int, minute: int = 0) -> Held:
-    return Held(f"scalp/{ago(days)}/09_{minute:02}_00.jsonl", 1000)
-
-
-def system(days: int) -> Held:
-    return Held(f"system/{ago(days)}.jsonl", 10)
-
-
-def flight(days: int) -> Held:
-    return Held(f"system/observer-{ago(days)}.jsonl", 10)
 
 
 def verdict(made: Plan, held: Held) -> tuple[bool, str]:
@@ -47,12 +22,7 @@ def verdict(made: Plan, held: Held) -> tuple[bool, str]:
 
 
 def plan_all_sealed(files: list[Held], config: RetentionConfig = CONFIG) -> Plan:
-    return plan(files, {file.path for file in files}, TODAY, config)
-
-
-def daily(days: int) -> list[Held]:
-    """A service that ran each of so many days, today included."""
-    return [file for day in range(days) for file in (scalp(day), flight(day))]
+    return plan(files, Grounds({file.path for file in files}, TODAY), config)
 
 
 def test_data_older_than_days_goes_and_system_stays_max_days() -> None:
@@ -71,7 +41,7 @@ def test_the_oldest_days_go_first_and_only_so_many_in_one_run() -> None:
 
 def test_an_unsealed_file_stays_and_is_a_finding_when_it_is_too_old() -> None:
     files = daily(13)
-    made = plan(files, {file.path for file in files} - {scalp(5).path, scalp(12).path}, TODAY, RetentionConfig(per_run=10))
+    made = plan(files, Grounds({file.path for file in files} - {scalp(5).path, scalp(12).path}, TODAY), RetentionConfig(per_run=10))
     assert verdict(made, scalp(5)) == (False, "it is 5 days old, but not sealed")
     assert not verdict(made, scalp(12))[0]
     assert [found.path for found in made.findings] == [scalp(12).path]
@@ -79,17 +49,31 @@ def test_an_unsealed_file_stays_and_is_a_finding_when_it_is_too_old() -> None:
 
 def test_the_newest_complete_days_with_files_stay_however_old_they_are() -> None:
     files = [scalp(9), scalp(8), scalp(7), scalp(0)]
-    made = plan(files, {file.path for file in files}, TODAY, RetentionConfig(days=3, floor_days=3), doubt="")
+    made = plan(files, Grounds({file.path for file in files}, TODAY), RetentionConfig(days=3, floor_days=3))
     assert made.going == []
     config = RetentionConfig(days=3, floor_days=2)
     lone = [*[flight(day) for day in range(8, 13)], scalp(4), scalp(0)]
-    assert "floor_days" in verdict(plan(lone, {file.path for file in lone}, TODAY, config), scalp(4))[1]
+    assert "floor_days" in verdict(plan(lone, Grounds({file.path for file in lone}, TODAY), config), scalp(4))[1]
+
+
+def test_what_was_last_recorded_before_a_long_holiday_stays_although_the_service_ran_through_it() -> None:
+    files = [*[flight(day) for day in range(9)], scalp(6), scalp(7), scalp(8), scalp(0)]
+    for need in (NO_NEED, Need(1 << 40)):
+        made = plan(files, Grounds({file.path for file in files}, TODAY, need=need), RetentionConfig(per_run=10))
+        assert {verdict.path for verdict in made.going} == {scalp(7).path, scalp(8).path}
+        assert "floor_days" in verdict(made, scalp(6))[1]
 
 
 def test_a_name_that_is_none_of_ours_stays_and_is_a_finding() -> None:
     strange = Held("scalp/20200101/notes.txt", 5)
     made = plan_all_sealed([*daily(6), strange])
     assert not verdict(made, strange)[0] and made.findings[0].path == strange.path
+
+
+def test_what_is_still_being_made_stays_and_is_a_finding_only_when_it_is_too_old() -> None:
+    young, old = (Held(f"scalp/{ago(age)}/09_00_00.2.jsonl.part", 5) for age in (5, 11))
+    made = plan([*daily(12), young, old], Grounds({file.path for file in daily(12)}, TODAY), RetentionConfig(per_run=10))
+    assert not verdict(made, young)[0] and [found.path for found in made.findings] == [old.path]
 
 
 def test_nothing_goes_while_the_clock_is_behind_the_newest_file() -> None:
@@ -122,166 +106,173 @@ def test_a_pause_is_doubted_until_enough_days_were_recorded_after_it(days: list[
     assert bool(clock_doubt(days, TODAY, 3)) is doubted
 
 
-def test_wall_and_boot_clock_must_have_advanced_alike() -> None:
-    mark = ClockMark("boot", 1000.0, 50.0)
-    assert advance_doubt(mark, ClockMark("boot", 1000.0 + 7200, 50.0 + 7200 + 3599)) == ""
-    assert "+24.0 h" in advance_doubt(mark, ClockMark("boot", 1000.0 + 3600 + 86400, 50.0 + 3600))
-    assert advance_doubt(mark, ClockMark("another boot", 9e9, 1.0)) == ""
-    assert advance_doubt(None, mark) == ""
+@pytest.mark.parametrize("vouched", ["", ago(30), TODAY])
+def test_what_was_odd_before_an_operator_vouched_is_no_doubt(vouched: str) -> None:
+    for days in ([ago(9), TODAY], [ago(1), "20261128"]):
+        assert bool(clock_doubt(days, TODAY, 3, vouched)) is (vouched != TODAY and not (vouched and days[-1] > TODAY))
+
+
+def test_an_anomalous_day_is_kept_longer_and_its_system_files_as_ever() -> None:
+    files = [*daily(12), *(system(day) for day in range(12))]
+    odd = {ago(5): "27 reconnects", ago(8): "27 reconnects"}
+    made = plan(files, Grounds({file.path for file in files}, TODAY, anomalous=odd), RetentionConfig(per_run=10))
+    assert verdict(made, scalp(5)) == (False, "it is 5 days old, 7 days are kept, as the day is anomalous: 27 reconnects")
+    assert verdict(made, scalp(6))[0] and verdict(made, scalp(8))[0]
+    assert verdict(made, system(8)) == (False, "it is 8 days old, 10 days are kept")
+
+
+class TestSpace:
+    """While the disk is over clean, days go before their age says so."""
+
+    FILES = daily(5)
+
+    def planned(self, need: Need, config: RetentionConfig = CONFIG, odd: tuple[int, ...] = (), unsealed: tuple[int, ...] = ()) -> Plan:
+        sealed = {file.path for file in self.FILES} - {scalp(day).path for day in unsealed}
+        return plan(self.FILES, Grounds(sealed, TODAY, anomalous={ago(day): "odd" for day in odd}, need=need), config)
+
+    def gone(self, made: Plan) -> list[str]:
+        return [verdict.day for verdict in made.going]
+
+    def test_nothing_goes_early_without_need(self) -> None:
+        assert self.gone(self.planned(NO_NEED)) == [ago(4)]
+
+    def test_what_goes_by_age_counts_first(self) -> None:
+        made = self.planned(Need(1000))
+        assert (self.gone(made), made.short) == ([ago(4)], NO_NEED)
+
+    def test_whole_days_go_early_the_oldest_first_until_it_is_enough(self) -> None:
+        made = self.planned(Need(1001))
+        assert (self.gone(made), made.short) == ([ago(4), ago(3)], NO_NEED)
+        assert "it goes early, as 0.0 MiB must be freed on its disk; else it is 3 days old, 3 days are kept" in verdict(made, scalp(3))[1]
+
+    def test_inodes_count_as_bytes_do(self) -> None:
+        assert self.gone(self.planned(Need(0, 2))) == [ago(4), ago(3)]
+
+    def test_no_more_days_than_per_run_and_the_floor_stays_in_the_worst_need(self) -> None:
+        worst = Need(1 << 60, 1 << 40)
+        assert len(set(self.gone(self.planned(worst)))) == 2
+        made = self.planned(worst, RetentionConfig(per_run=10, floor_days=3))
+        assert self.gone(made) == [ago(4)] and made.short == Need((1 << 60) - 1000, (1 << 40) - 1)
+
+    def test_an_unsealed_file_and_todays_and_yesterdays_stay(self) -> None:
+        made = self.planned(Need(1 << 60), RetentionConfig(per_run=10), unsealed=(3,))
+        assert self.gone(made) == [ago(4), ago(2)]
+
+    def test_an_anomalous_day_goes_after_all_others(self) -> None:
+        assert self.gone(self.planned(Need(1001), odd=(3, 4))) == [ago(4), ago(2)]
+        assert self.gone(self.planned(Need(1), odd=(4,))) == [ago(3)]
+
+    def test_days_with_data_go_before_days_of_which_only_events_are_left(self) -> None:
+        files = [*daily(5), system(12), system(11)]
+        sealed = {file.path for file in files}
+        made = plan(files, Grounds(sealed, TODAY, need=Need(1)), RetentionConfig(per_run=1))
+        assert self.gone(made) == [ago(4)]
+        assert self.gone(plan(files, Grounds(sealed, TODAY), RetentionConfig(per_run=1))) == [ago(12)]
+
+    def test_a_file_frees_what_it_takes_of_the_disk(self) -> None:
+        files = [file._replace(allocated=4096) for file in self.FILES]
+        made = plan(files, Grounds({file.path for file in files}, TODAY, need=Need(4096)), CONFIG)
+        assert (self.gone(made), made.short) == ([ago(4)], NO_NEED)
+
+    def test_nothing_goes_early_while_the_clock_is_doubted(self) -> None:
+        made = plan(self.FILES, Grounds({file.path for file in self.FILES}, TODAY, "the clock stepped", need=Need(1)), CONFIG)
+        assert made.going == [] and made.short == made.need == Need(1)
+
+
+class Archive(NamedTuple):
+    """A random archive and what is known of it."""
+
+    files: list[Held]
+    grounds: Grounds
+    config: RetentionConfig
 
 
 @st.composite
-def archives(draw: st.DrawFn) -> tuple[list[Held], set[str], RetentionConfig]:
-    config_days = draw(st.integers(3, 10))
+def archives(draw: st.DrawFn) -> Archive:
+    days = draw(st.integers(3, 10))
+    anomaly_days = draw(st.integers(days, 10))
     config = RetentionConfig(
-        days=config_days,
-        max_days=draw(st.integers(config_days, 10)),
-        floor_days=draw(st.integers(1, config_days)),
+        days=days,
+        anomaly_days=anomaly_days,
+        max_days=draw(st.integers(anomaly_days, 10)),
+        floor_days=draw(st.integers(1, days)),
         per_run=draw(st.integers(1, 10)),
     )
-    ages = draw(st.sets(st.integers(-2, 25), max_size=20))
+    # Mostly archives without a pause, as nothing goes after one.
+    ages = draw(st.one_of(st.integers(0, 20).map(lambda last: set(range(last))), st.sets(st.integers(-2, 25), max_size=20)))
     makers: list[Callable[[int], Held]] = [scalp, system, flight, lambda day: Held(f"swing/{ago(day)}/09_00.2.jsonl", 7)]
-    files = [maker(day) for day in ages for maker in draw(st.lists(st.sampled_from(makers), min_size=1, max_size=4, unique=True))]
-    sealed = {file.path for file in files if draw(st.booleans())}
-    return files, sealed, config
+    files = [maker(day) for day in sorted(ages) for maker in draw(st.lists(st.sampled_from(makers), min_size=1, max_size=4, unique=True))]
+    sealed = {file.path for file in files if draw(st.integers(0, 3))}
+    need = draw(st.one_of(st.just(NO_NEED), st.builds(Need, st.integers(0, 9000), st.integers(0, 12))))
+    odd = {ago(age): "odd" for age in draw(st.sets(st.integers(0, 20), max_size=6))}
+    doubt = draw(st.sampled_from(["", "", "", "the clock stepped"]))
+    return Archive(files, Grounds(sealed, TODAY, doubt, draw(st.sampled_from(["", ago(3), TODAY])), odd, need), config)
+
+
+def due(archive: Archive, held: Held) -> bool:
+    """Whether ``held`` is over its age."""
+    day = day_of(held.path)
+    data = archive.config.anomaly_days if day in archive.grounds.anomalous else archive.config.days
+    return age_days(day, TODAY) > (archive.config.max_days if held.path.startswith("system/") else data)
+
+
+def free_to_go(archive: Archive) -> list[Held]:
+    """What neither floor, today, yesterday nor its seal protects."""
+    data = [file for file in archive.files if not file.path.startswith("system/")]
+    complete = sorted({day_of(file.path) for file in data if day_of(file.path) < TODAY})[-archive.config.floor_days :]
+    return [
+        file
+        for file in archive.files
+        if age_days(day_of(file.path), TODAY) >= 2
+        and day_of(file.path) not in complete
+        and (file.path in archive.grounds.sealed or "observer-" in file.path)
+    ]
 
 
 @given(archives())
-def test_what_a_rule_protects_never_goes(archive: tuple[list[Held], set[str], RetentionConfig]) -> None:
-    files, sealed, config = archive
-    made = plan(files, sealed, TODAY, config)
-    complete = sorted({day_of(file.path) for file in files if day_of(file.path) < TODAY})
-    assert sorted(verdict.path for verdict in made.verdicts) == sorted(file.path for file in files)
-    assert all(verdict.why for verdict in made.verdicts)
-    assert len({verdict.day for verdict in made.going}) <= config.per_run
-    for verdict in made.going:
-        assert not made.refusal
-        assert age_days(verdict.day, TODAY) > (config.max_days if verdict.path.startswith("system/") else config.days) >= 2
-        assert verdict.day not in complete[-config.floor_days :]
-        assert verdict.path in sealed or "observer-" in verdict.path
-    older = {verdict.day for verdict in made.verdicts if "later run" in verdict.why}
-    assert all(day > gone.day for gone in made.going for day in older)
+def test_what_a_rule_protects_never_goes(archive: Archive) -> None:
+    made = plan(*archive)
+    by_path = {file.path: file for file in archive.files}
+    going = [by_path[verdict.path] for verdict in made.going]
+    assert sorted(verdict.path for verdict in made.verdicts) == sorted(by_path) and all(verdict.why for verdict in made.verdicts)
+    assert not going or not made.refusal
+    assert set(going) <= set(free_to_go(archive))
+    assert len({verdict.day for verdict in made.going}) <= archive.config.per_run
+    early = [file for file in going if not due(archive, file)]
+    assert not [file for file in early if file.path.startswith("system/")]
+    if early:  # only for want of space, and no day more than is needed
+        by_age = archive.grounds.need.less(file for file in going if due(archive, file))
+        last = max((day_of(file.path) in archive.grounds.anomalous, day_of(file.path)) for file in early)[1]
+        assert by_age.less(file for file in early if day_of(file.path) != last) != NO_NEED
 
 
-class Ledger:
-    """Records events; each is durable at once unless told otherwise."""
-
-    def __init__(self, root: Path, durable: bool = True) -> None:
-        self.root = root
-        self.durable = durable
-        self.told: list[tuple[str, str]] = []
-
-    def __call__(self, event: str, data: dict[str, Any]) -> Ledger:
-        exists = (self.root / data["path"]).exists()
-        assert exists is (event == "deleting"), "deleting is said before the unlink, deleted after it"
-        self.told.append((event, data["path"]))
-        return self
-
-    def wait(self, timeout: float) -> bool:
-        return self.durable
+@given(archives())
+def test_what_the_rules_allow_goes(archive: Archive) -> None:
+    made = plan(*archive)
+    if made.refusal:
+        return
+    going = {verdict.path for verdict in made.going}
+    full = len({verdict.day for verdict in made.going}) == archive.config.per_run
+    left = [file for file in free_to_go(archive) if file.path not in going]
+    assert full or not [file for file in left if due(archive, file)]
+    assert made.short == archive.grounds.need.less(file for file in archive.files if file.path in going)
+    spare = [file for file in left if not file.path.startswith("system/")]
+    assert made.short == NO_NEED or full or not spare
+    waits = {verdict.day for verdict in made.verdicts if "later run" in verdict.why}
+    assert not waits or full
 
 
-def make_archive(root: Path, files: list[Held], sealed: set[str]) -> None:
-    for file in files:
-        path = root / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x" * file.bytes)
-    (root / "observer.jsonl").write_text("flight\n")
-    today = root / "system" / f"{TODAY}.jsonl"
-    today.parent.mkdir(exist_ok=True)
-    with today.open("wb") as out:
-        for name in sorted(sealed):
-            data = {"path": name, "lines": 1, "bytes": 1, "sha256": "0" * 64, "first_recv": None, "last_recv": None, "ranges": []}
-            marks = {"recovered": False, "suspect": False, "merged": False}
-            out.write(orjson.dumps({"v": 1, "event": "segment_sealed", "data": {**data, **marks}}) + b"\n")
-
-
-def remaining(root: Path) -> set[str]:
-    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-
-
-def test_the_deed_is_the_plan(tmp_path: Path) -> None:
-    files = daily(8)
-    make_archive(tmp_path, files, {file.path for file in files} - {scalp(7).path})
-    before, made = remaining(tmp_path), make_plan(tmp_path, TODAY, CONFIG)
-    assert {verdict.path for verdict in made.going} == {scalp(6).path, scalp(5).path}
-    ledger = Ledger(tmp_path)
-    done = sweep(tmp_path, made, ledger, lambda: "")
-    assert before - remaining(tmp_path) == {verdict.path for verdict in made.going}
-    assert (done.files, done.bytes, done.stopped) == (2, 2000, "")
-    assert [path for event, path in ledger.told if event == "deleted"] == [verdict.path for verdict in made.going]
-    assert not (tmp_path / "scalp" / ago(6)).exists() and (tmp_path / "scalp" / ago(7)).exists()
-
-
-def test_nothing_is_unlinked_when_the_intention_is_not_durable(tmp_path: Path) -> None:
-    files = daily(8)
-    make_archive(tmp_path, files, {file.path for file in files})
-    before = remaining(tmp_path)
-    done = sweep(tmp_path, make_plan(tmp_path, TODAY, CONFIG), Ledger(tmp_path, durable=False), lambda: "")
-    assert remaining(tmp_path) == before and "not on disk" in done.stopped
-
-
-def test_a_run_that_is_told_to_stop_ends_before_the_next_batch(tmp_path: Path) -> None:
-    files = daily(8)
-    make_archive(tmp_path, files, {file.path for file in files})
-    ledger = Ledger(tmp_path)
-    assert sweep(tmp_path, make_plan(tmp_path, TODAY, CONFIG), ledger, lambda: "stopping").stopped == "stopping"
-    assert ledger.told == []
-
-
-def test_a_file_that_is_gone_already_is_no_error_and_not_said_to_be_deleted(tmp_path: Path) -> None:
-    files = daily(8)
-    make_archive(tmp_path, files, {file.path for file in files})
-    made = make_plan(tmp_path, TODAY, CONFIG)
-
-    def tell(event: str, data: dict[str, Any]) -> Ledger:
-        assert event == "deleting"
-        (tmp_path / data["path"]).unlink()
-        return Ledger(tmp_path)
-
-    assert sweep(tmp_path, made, tell, lambda: "").files == 0
-
-
-def test_a_link_is_never_followed_nor_deleted(tmp_path: Path) -> None:
-    outside = tmp_path / "outside.jsonl"
-    outside.write_text("dear")
-    day = tmp_path / "archive" / "scalp" / ago(8)
-    day.mkdir(parents=True)
-    (day / "09_00_00.jsonl").symlink_to(outside)
-    assert list(held_files(tmp_path / "archive")) == []
-
-
-def run_verb(root: Path, *, as_json: bool = False, explain: bool = False) -> int:
-    config = root.parent / "observer.toml"
-    config.write_text(f'[archive]\nroot = "{root}"\n')
-    return verb_retention.run(argparse.Namespace(config=str(config), what="plan", json=as_json, explain=explain))
-
-
-def test_the_verb_explains_each_file_and_deletes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    today = kst_day(wall_ns())
-    files = [Held(f"scalp/{day_before(today, age)}/09_00_00.jsonl", 1) for age in range(7)]
-    root = tmp_path / "archive"
-    make_archive(root, files, {file.path for file in files})
-    (root / "system" / f"{TODAY}.jsonl").rename(root / "system" / f"{today}.jsonl")
-    before = remaining(root)
-    assert run_verb(root, explain=True) == EXIT_OK
-    text = capsys.readouterr().out
-    assert f"goes   {files[6].path}: it is 6 days old, 3 days are kept" in text
-    assert f"stays  {files[0].path}: it is of today or yesterday" in text
-    assert "the next run deletes 2 files" in text
-    assert run_verb(root, as_json=True) == EXIT_OK
-    assert json.loads(capsys.readouterr().out)["goes"]["files"] == 2
-    assert remaining(root) == before
-
-
-def test_the_verb_exits_1_when_retention_waits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "archive"
-    make_archive(root, [Held("scalp/29991231/09_00_00.jsonl", 1)], set())
-    (root / "system" / f"{TODAY}.jsonl").unlink()
-    assert run_verb(root) == EXIT_FOUND
-    assert "nothing is deleted: the clock says" in capsys.readouterr().out
-
-
-def test_the_verb_says_when_there_is_no_archive(tmp_path: Path) -> None:
-    with pytest.raises(ObserverError, match="there is no archive yet"):
-        run_verb(tmp_path / "none")
+@given(archives())
+def test_run_after_run_everything_that_may_goes_and_then_nothing(archive: Archive) -> None:
+    files = archive.files
+    for _ in range(40):
+        made = plan(files, archive.grounds, archive.config)
+        gone = {verdict.path for verdict in made.going}
+        if not gone:
+            break
+        need = archive.grounds.need.less(file for file in files if file.path in gone)
+        files = [file for file in files if file.path not in gone]
+        archive = archive._replace(files=files, grounds=archive.grounds._replace(need=need))
+    else:
+        raise AssertionError("it never ends")
+    assert made.refusal or not [file for file in free_to_go(archive) if due(archive, file)]

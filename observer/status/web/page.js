@@ -138,6 +138,7 @@ function disks(status) {
     ["used", true, (d) => share(d.used)],
     ["free", true, (d) => size(d.free)],
     ["inodes free", true, (d) => number(d.inodes_free)],
+    ["fills", false, (d) => d.fills || NONE],
   ], status.disks, (d) => levels[`disk:${d.mount}`] ?? "");
 }
 

@@ -1,3 +1,3 @@
 """Observer: records what a Korean market broker sends, keeps it whole, and says what is missing."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -9,7 +9,8 @@ JSON text under a version counter, for what is not a number (file names, fault t
     flow.<instance>.<track>.<word>   PRODUCED words are the producer's, WRITTEN words are the writer's,
                                      `accepted` is the supervisor's
     track.<track>.<word>             the writer's
-    archive.<word>                   the writer's
+    archive.<word>                   the writer's: where it records, what it asks others to do for it
+    role.prober.<word>               as of a role, of the disposable process that tries the archive's disk
     ring.*                           the chronicle: the supervisor's events, told by the janitor
 
 Guarantees: counters are cumulative over incarnations (a new incarnation goes on from the value it finds); a note of an
@@ -36,18 +37,36 @@ COUNT_BITS = 40
 COUNT_MASK = (1 << COUNT_BITS) - 1
 INCARNATION_MASK = (1 << 24) - 1
 
-SUPERVISOR = ("pid", "life", "beat", "started", "started_wall", "reloads", "ring_head", "stopping", "http_bound", "journal_lost")
+SUPERVISOR = (
+    "pid",
+    "life",
+    "beat",
+    "started",
+    "started_wall",
+    "reloads",
+    "ring_head",
+    "stopping",
+    "http_bound",
+    "journal_lost",
+    "hung",
+    "writers_silent",
+)
 SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status", "last_death", "lane")
 OWN = (
     "beat", "progress", "told", "blind_from", "ws_attempts", "ws_next", "rest_next", "desired", "confirmed", "reconnects", "last_frame",
     "journal_lost", "shed_seen_swing", "shed_seen_scalp", "shed_seen_system",
 )  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")
-WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend")
+WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend", "left")
 ACCEPTED = ("accepted",)
 SLOTS = 4
-TRACK = (*(f"durable{slot}" for slot in range(SLOTS)), "lines", "bytes", "interval", "sink_errors")
-ARCHIVE = ("sweep_wanted",)  # how often the writer, which holds the archive, had no space
+TRACK = (
+    *(f"durable{slot}" for slot in range(SLOTS)), *(f"fallback{slot}" for slot in range(SLOTS)),
+    "lines", "bytes", "interval", "sink_errors",
+)  # fmt: skip
+# sweep_wanted: how often the writer, which holds the archive, had no space
+ARCHIVE = ("place", "probe_wanted", "sweep_wanted", "silent_known")
+PROBER = "prober"
 RING_FIELDS = ("number", "kind", "incarnation", "pid", "status", "wall", "extra", "told")
 RING_SIZE = 512
 
@@ -168,14 +187,16 @@ class Board:
         ring = len(names)
         self._ring = ring
         notes = ring + RING_SIZE * len(RING_FIELDS)
-        words_needed = notes + (len(self.instances) + 1) * NOTE_BYTES // 8
+        words_needed = notes + (len(self.instances) + 2) * NOTE_BYTES // 8
         self._mapping = mmap.mmap(-1, words_needed * 8)
         self._words = memoryview(self._mapping).cast("Q")
         self._notes = {
             instance: Note(self._words, notes + slot * NOTE_BYTES // 8, self.cell(f"role.{instance}.incarnation"))
             for slot, instance in enumerate(self.instances)
         }
-        self._notes["supervisor"] = Note(self._words, notes + len(self.instances) * NOTE_BYTES // 8, None)
+        after = notes + len(self.instances) * NOTE_BYTES // 8
+        self._notes["supervisor"] = Note(self._words, after, None)
+        self._notes[PROBER] = Note(self._words, after + NOTE_BYTES // 8, self.cell(f"role.{PROBER}.incarnation"))
 
     def _declared(self) -> Iterator[str]:
         yield from (f"supervisor.{word}" for word in SUPERVISOR)
@@ -186,6 +207,7 @@ class Board:
         for track in TRACKS:
             yield from (f"track.{track}.{word}" for word in TRACK)
         yield from (f"archive.{word}" for word in ARCHIVE)
+        yield from (f"role.{PROBER}.{word}" for word in SUPERVISED + OWN)
 
     def cell(self, name: str) -> Cell:
         """The word called ``name``.
@@ -200,7 +222,7 @@ class Board:
         return self._words[self._index[name]]
 
     def note(self, instance: str) -> Note:
-        """The note of ``instance``, or of ``"supervisor"``."""
+        """The note of ``instance``, of ``"supervisor"`` or of PROBER."""
         return self._notes[instance]
 
     def ring_put(self, kind: int, incarnation: int, pid: int, status: int, wall: int, extra: int = 0) -> int:

@@ -33,6 +33,9 @@ class Roll:
     system: int = 86400
 
 
+NO_FALLBACK = "none"
+
+
 @dataclass(frozen=True)
 class ArchiveConfig:
     """Where records are kept and how they are committed."""

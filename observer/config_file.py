@@ -17,7 +17,7 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from observer.config import Config
+from observer.config import NO_FALLBACK, Config
 from observer.config_keys import SECTIONS, toml_text
 from observer.errors import ConfigError
 from observer.units import duration_text, percent_text
@@ -132,7 +132,7 @@ def _disk_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]
     if not disk.warn < disk.clean < disk.stop:
         keys = (("disk", "clean"), ("disk", "warn"), ("disk", "stop"))
         yield keys, f"must lie above warn ({percent_text(disk.warn)}) and below stop ({percent_text(disk.stop)})"
-    if archive.fallback and archive.root:
+    if archive.fallback not in ("", NO_FALLBACK) and archive.root:
         root, fallback = PurePosixPath(archive.root), PurePosixPath(archive.fallback)
         if root.is_relative_to(fallback) or fallback.is_relative_to(root):
             yield (("archive", "fallback"), ("archive", "root")), f'must lie outside root ("{archive.root}"), best on another device'

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from observer.config import NO_FALLBACK
 from observer.units import duration_text, parse_duration, parse_percent, parse_size, percent_text, size_text
 
 SYMBOL = re.compile(r"Q?[0-9A-Z]{6}", re.ASCII)  # kis-protocol 5.1: six signs, letters occur, ETN with a leading Q
@@ -111,9 +112,13 @@ def _text(value: object, example: str) -> str:
     return value
 
 
-def _path(example: str) -> Key:
+def _path(example: str, *words: str) -> Key:
+    """An absolute path, nothing, or one of ``words``."""
+
     def read(value: object) -> str:
         path = _text(value, example)
+        if path in words:
+            return path
         if path and (not path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts):
             raise ValueError(f'needs an absolute path without ".." such as "{example}", or "" for none')
         return path
@@ -205,7 +210,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
     "archive": {
         "root": _path("/var/lib/observer"),
         "expect_mount": _path("/var/lib/observer"),
-        "fallback": _path("/mnt/spare/observer"),
+        "fallback": _path("/mnt/spare/observer", NO_FALLBACK),
         "fallback_limit": _size("16MiB", "1TiB"),
         "commit_interval": _duration("5ms", "5s"),
         "window": _size("8MiB", "4GiB"),

@@ -13,7 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from observer import settings as observer_settings
-from observer.archive.places import Finding, judge_disk
+from observer.archive.fallback import fallback_dir
+from observer.archive.places import Finding, judge_disk, judge_fallback
 from observer.config import credentials_source, load_credentials
 from observer.config_file import differences
 from observer.errors import EXIT_FOUND, EXIT_OK, ConfigError
@@ -64,8 +65,7 @@ def _judge(settings: Settings) -> Iterator[Finding]:
         yield Finding("kis", f"rest_url {kis.effective_rest_url} sends the credentials unencrypted", "use https")
     if settings.config.market.calendar == "always" and kis.environment == "real" and not kis.ws_url:
         yield Finding("market", 'calendar = "always" on the real host: silence at night will be an alarm', 'use calendar = "krx"')
-    if settings.config.archive.fallback:
-        yield Finding("archive", "fallback is set and has no effect in this version", "records are held in memory while the archive fails")
+    yield from judge_fallback(settings.paths, settings.config)
 
 
 def _judge_port(settings: Settings) -> Iterator[Finding]:
@@ -100,6 +100,7 @@ def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
     for section, key, value, default in differences(config):
         lines.append(f"{'':<12}[{section}] {key} = {value}   (default {default})")
     lines.append(f"{'archive':<12}{settings.paths.asset_dir}   chosen by {settings.paths.rule}")
+    lines.append(f"{'fallback':<12}{fallback_dir(config, settings.paths) or 'none: records are held in memory while the archive fails'}")
     lines.append(f"{'broker':<12}{config.kis.effective_rest_url}  {config.kis.effective_ws_url}")
     lines.append(f"{'credentials':<12}{credentials_source(settings.environ) or 'none'}")
     swing, scalp = config.swing, config.scalp

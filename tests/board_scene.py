@@ -47,9 +47,10 @@ def collector_note(**changes: Any) -> dict[str, Any]:
 
 def writer_note(**changes: Any) -> dict[str, Any]:
     """The note of a writer that can write."""
-    archive = {"root": "/srv/observer", "rule": "[archive] root", "device": "254:0", "state": "ok", "unacknowledged": 0}
+    archive = {"root": "/srv/observer", "rule": "[archive] root", "device": "254:0", "state": "ok", "locked": True, "unacknowledged": 0}
     return {
         "archive": archive,
+        "fallback": {"path": "/var/cache/observer/fallback", "bytes": 0, "volatile": False},
         "files": {"scalp": {"path": "scalp/20261123/09_00_00.jsonl", "lines": 90, "bytes": 114300, "interval": "09:00"}},
         "commit_ms": {"p50": 0.6, "p99": 1.9},
         "lag_ms": {"p50": 30.0, "p99": 60.0},

@@ -4,7 +4,7 @@
     swing/20261123/09_00.jsonl                       one file an hour
     scalp/20261123/09_31_00.jsonl                    one file a roll interval, named by its start
     scalp/20261123/09_31_00.2.jsonl                  what belongs to an interval whose file must not be opened again
-    scalp/20261123/09_31_00.64.jsonl                 from 64 on: merged from the fallback
+    scalp/20261123/09_31_00.64.jsonl                 what was merged from the fallback, numbers 64 and up
     scalp/20261123/09_31_00.backfill-<hole>.jsonl    one file a filled hole
     scalp/20261123/09_31_00.jsonl.zst                the same as without .zst, compressed; both: that without counts
     system/20261123.jsonl                            events
@@ -17,6 +17,7 @@ file's content, wherever it lies: seals, `list_files` and what reads them speak 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -32,6 +33,7 @@ QUARANTINE = "quarantine"
 ZST = ".zst"
 DATA_TRACKS = ("swing", "scalp")
 TRACK_DIRS = ("swing", "scalp", "system")
+MERGED_FROM = 64  # numbers from here on are files merged from the fallback; nobody ever appends to one
 
 _SEGMENT = re.compile(
     r"(?P<track>swing|scalp)/(?P<day>\d{8})/(?P<time>\d\d_\d\d(?:_\d\d)?)"
@@ -129,25 +131,47 @@ def list_files(root: Path, days: Iterable[str] | None = None) -> Iterator[str]:
     Args:
         root: the asset directory.
         days: only files of these days (``YYYYMMDD``); None for all.
+
+    Raises:
+        OSError: a directory cannot be read.
     """
     wanted = None if days is None else set(days)
     found: set[tuple[str, str]] = set()
-    for track in TRACK_DIRS:
-        every, of_day = ("*.jsonl", "*{}*.jsonl") if track == "system" else ("*/*.jsonl*", "{}/*.jsonl*")
-        for pattern in [every] if wanted is None else [of_day.format(day) for day in sorted(wanted)]:
-            for path in (root / track).glob(pattern):
-                relative = f"{track}/{path.name}" if track == "system" else f"{track}/{path.parent.name}/{path.name}"
-                name = parse_segment(relative)
-                day = name.day if name else parse_flight(relative)
-                if day is not None and (wanted is None or day in wanted):
-                    found.add((day, content_path(relative)))
+    directories = ["system"]
+    for track in DATA_TRACKS:
+        directories += [f"{track}/{day}" for day in (names_in(root / track) if wanted is None else sorted(wanted))]
+    for directory in directories:
+        for name in names_in(root / directory):
+            relative = f"{directory}/{name}"
+            segment = parse_segment(relative)
+            day = segment.day if segment else parse_flight(relative)
+            if day is not None and (wanted is None or day in wanted):
+                found.add((day, content_path(relative)))
     yield from (relative for _, relative in sorted(found))
 
 
+def names_in(directory: Path) -> list[str]:
+    """What stands in ``directory``; nothing where there is no such directory.
+
+    Not `Path.glob`: to that a directory which may not be read is an empty one, and who takes it for that merges twice.
+
+    Raises:
+        OSError: it is there and cannot be read.
+    """
+    try:
+        return os.listdir(directory)  # noqa: PTH208 - names are all that is wanted
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def list_days(root: Path) -> list[str]:
-    """The days (``YYYYMMDD``) of which the archive at ``root`` may hold segments, oldest first; costs a name a day, not one a file."""
-    names = [path.name for track in DATA_TRACKS for path in (root / track).glob("*")]
-    names += [path.name[:8] for path in (root / "system").glob("*.jsonl")]
+    """The days (``YYYYMMDD``) of which the archive at ``root`` may hold segments, oldest first; costs a name a day, not one a file.
+
+    Raises:
+        OSError: a directory cannot be read.
+    """
+    names = [name for track in DATA_TRACKS for name in names_in(root / track)]
+    names += [name[:8] for name in names_in(root / "system") if name.endswith(".jsonl")]
     return sorted({name for name in names if _DAY.fullmatch(name)})
 
 

@@ -83,7 +83,7 @@ class WholeLines:
             stop = size_of(file) if self._stop is None else self._stop
             at = file.seek(self.end)
             rest = b""
-            while len(rest) <= LONGEST_LINE and (data := file.read(min(self._slice_bytes, stop - at))):
+            while len(rest) <= LONGEST_LINE and (data := file.read(max(0, min(self._slice_bytes, stop - at)))):
                 at += len(data)
                 data = rest + data
                 cut = data.rfind(b"\n") + 1
@@ -113,6 +113,11 @@ def scan(path: Path, start: int = 0, slice_bytes: int = SLICE_BYTES) -> Iterator
         yield facts_of(data, whole.end)
 
 
+def without_zeros(data: bytes) -> bytes:
+    """The whole lines ``data`` without those that hold a zero byte: a power loss left them, they may be pieces of several lines."""
+    return b"".join(line for line in data.splitlines(keepends=True) if b"\0" not in line)
+
+
 def facts_of(data: bytes, end: int, head: re.Pattern[bytes] = HEAD) -> SliceFacts:
     """The facts of ``data``, whole lines that end at offset ``end``.
 
@@ -123,7 +128,7 @@ def facts_of(data: bytes, end: int, head: re.Pattern[bytes] = HEAD) -> SliceFact
     """
     runs: list[tuple[bytes, int, int]] = []
     at: dict[bytes, int] = {}
-    found = head.findall(data)
+    found = head.findall(data if b"\0" not in data else without_zeros(data))
     for session, number, _ in found:
         seq = int(number)
         known = at.get(session)

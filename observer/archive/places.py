@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from observer.archive.fallback import device_of, fallback_dir
 from observer.archive.layout import TRACK_DIRS
 from observer.archive.modes import Wrong, find_wrong
 from observer.archive.mounts import VOLATILE, Mount, mount_of, mounts
@@ -76,8 +77,8 @@ def look(settings: Settings) -> list[Place]:
     paths = settings.paths
     wanted = [("archive", paths.asset_dir)]
     wanted += [(track, paths.asset_dir / track) for track in TRACK_DIRS]
-    if settings.config.archive.fallback:
-        wanted.append(("fallback", Path(settings.config.archive.fallback)))
+    if fallback := fallback_dir(settings.config, paths):
+        wanted.append(("fallback", fallback))
     wanted += [("cache", paths.cache_dir), ("runtime", paths.runtime_dir)]
     among = mounts()
     return [_look_at(name, path, among) for name, path in wanted]
@@ -115,6 +116,15 @@ def judge_disk(paths: Paths, config: Config) -> Iterator[Finding]:
     elif holder.point == Path("/"):
         what = f"{paths.asset_dir} is on the system's own disk, and [archive] expect_mount is empty"
         yield Finding("archive", what, 'name the mount that should hold it, or expect_mount = "/" if this is meant')
+
+
+def judge_fallback(paths: Paths, config: Config) -> Iterator[Finding]:
+    """Whether the fallback would still be there when the archive's disk is not."""
+    place = fallback_dir(config, paths)
+    if place is None or paths.rule == RULE_CHECKOUT or device_of(place) != device_of(paths.asset_dir):
+        return
+    what = f"the fallback {place} is on the archive's own device: a disk that is full or fails takes both"
+    yield Finding("fallback", what, "name a directory on another disk in [archive] fallback")
 
 
 def judge_modes(paths: Paths, mend: bool) -> Iterator[Finding]:

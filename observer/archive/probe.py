@@ -12,6 +12,8 @@ from pathlib import Path
 
 from observer.clock import mono_ns
 
+LEFTOVER_S = 60.0
+_NAME = ".probe-"
 _BYTES = b"observer probe\n" * 256
 
 
@@ -31,9 +33,10 @@ class Probe:
 def probe_write(directory: Path) -> Probe:
     """Create, write, fsync and unlink a small file in ``directory``."""
     begin = mono_ns()
-    place = directory / f".probe-{os.getpid()}"
+    place = directory / f"{_NAME}{os.getpid()}"
     error: OSError | None = None
     try:
+        place.unlink(missing_ok=True)  # an earlier probe of this number may have been killed, or could not remove it
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as failure:
         return Probe(failure, (mono_ns() - begin) / 1e6)
@@ -50,6 +53,14 @@ def probe_write(directory: Path) -> Probe:
     except OSError as failure:
         error = error or failure
     return Probe(error, (mono_ns() - begin) / 1e6)
+
+
+def remove_leftovers(directory: Path, now: float) -> None:
+    """Remove what probes that were killed have left in ``directory``; ``now`` is wall seconds."""
+    for place in directory.glob(f"{_NAME}*"):
+        with contextlib.suppress(OSError):  # gone already, or no longer ours to remove
+            if place.lstat().st_mtime < now - LEFTOVER_S:
+                place.unlink()
 
 
 @dataclass(frozen=True)

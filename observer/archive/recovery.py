@@ -7,9 +7,11 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from observer.archive.layout import DATA_TRACKS, list_days, list_files, parse_segment
-from observer.archive.lines import HEAD, WholeLines
+from observer.archive.identities import Identities
+from observer.archive.layout import DATA_TRACKS, list_days, list_files, names_in, parse_segment
+from observer.archive.lines import HEAD, WholeLines, scan
 from observer.archive.seals import read_seals
+from observer.archive.segment import Segment
 from observer.board import Board, pack
 from observer.clock import kst_day
 from observer.delivery.batch import incarnation_of
@@ -34,7 +36,7 @@ def unsealed_files(root: Path, now_ns: int) -> list[str]:
     return [path for path, name in names.items() if name is not None and not name.hole]
 
 
-def acknowledged_end(root: Path, path: str, offset: int, board: Board) -> int:
+def acknowledged_end(root: Path, path: str, offset: int, board: Board, *, of_archive: bool) -> int:
     """Where the last acknowledged line of a file ends; the offset on the board may be older than the acknowledgements.
 
     Args:
@@ -42,6 +44,7 @@ def acknowledged_end(root: Path, path: str, offset: int, board: Board) -> int:
         path: the file, relative.
         offset: what the board says to be durable, bytes.
         board: the board, whose `committed` words are the acknowledgements.
+        of_archive: the file is the archive's: where that was left for the fallback it is what they were then, the `left` words.
 
     Raises:
         OSError: the file cannot be read.
@@ -50,24 +53,42 @@ def acknowledged_end(root: Path, path: str, offset: int, board: Board) -> int:
     whole = WholeLines(root / path, offset)
     for data in whole:
         for line in HEAD.finditer(data):
-            if _is_acknowledged(line[1].decode(), path.partition("/")[0], int(line[2]), board):
+            if _is_acknowledged(line[1].decode(), path.partition("/")[0], int(line[2]), board, of_archive):
                 end = whole.end - len(data) + line.end()
     return end
 
 
-def _is_acknowledged(session: str, track: str, seq: int, board: Board) -> bool:
+def _is_acknowledged(session: str, track: str, seq: int, board: Board, of_archive: bool) -> bool:
     incarnation = incarnation_of(session, board.get("supervisor.life"))
-    words = [board.get(f"flow.{name}.{track}.committed") for name in board.instances if name[0] == session[0]]
+    flows = [f"flow.{name}.{track}." for name in board.instances if name[0] == session[0]]
+    words = [(of_archive and board.get(flow + "left")) or board.get(flow + "committed") for flow in flows]
     return incarnation > 0 and any(pack(incarnation, seq) <= word for word in words)
 
 
+def cut_away(root: Path, segment: Segment) -> list[tuple[str, int, int]]:
+    """Of what was written to ``segment``, the records (session, first, last) that its file does not show any more.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    left = Identities()
+    for facts in scan(root / segment.path):
+        for run in facts.sessions:
+            left.add(*run)
+    return [(session, *run) for session, first, last in segment.ranges for run in left.gaps(session, first, last)]
+
+
 def newest_recv(root: Path) -> dict[str, int]:
-    """The receive time of the newest record of each data track that the archive at ``root`` holds, wall ns."""
+    """The receive time of the newest record of each data track that the archive at ``root`` holds, wall ns.
+
+    Raises:
+        OSError: the archive cannot be read.
+    """
     newest = {}
     for track in DATA_TRACKS:
-        day = max((path for path in (root / track).glob("[0-9]*") if path.is_dir()), default=None)
-        for path in sorted(day.glob("*.jsonl"), reverse=True) if day else ():
-            if recv := _last_recv(path):
+        day = root / track / max((name for name in names_in(root / track) if name.isdecimal()), default="none")
+        for name in sorted(names_in(day), reverse=True):
+            if name.endswith(".jsonl") and (recv := _last_recv(day / name)):
                 newest[track] = recv
                 break
     return newest

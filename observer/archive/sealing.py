@@ -7,13 +7,13 @@ that was continued after a restart, or taken over, is read again in slices, so t
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from observer.archive.layout import MERGED_FROM, parse_segment
 from observer.archive.lines import edge_recvs, scan
 from observer.archive.seals import Seal
-from observer.archive.segment import Segment
+from observer.archive.segment import Segment, cut_to
 
 SLICE_BYTES = 8 * 1024 * 1024
 
@@ -34,8 +34,8 @@ def seal_in_slices(root: Path, path: str, segment: Segment | None, *, recovered:
     Raises:
         OSError: it could not be read or cut.
     """
-    if segment is not None and (root / path).stat().st_size > segment.committed:
-        os.truncate(root / path, segment.committed)
+    if segment is not None:
+        cut_to(root / path, segment.committed)
     if segment is not None and segment.sha256 is not None and not suspect:
         yield _known_seal(root, path, segment, segment.sha256.hexdigest(), recovered)
         return
@@ -101,3 +101,50 @@ def merge_ranges(ranges: list[tuple[str, int, int]]) -> list[tuple[str, int, int
             at[session] = len(merged)
             merged.append((session, first, last))
     return merged
+
+
+class SealQueue:
+    """Files that are over and wait for their seal, the oldest first; on a store that seals nothing they do not.
+
+    Args:
+        root: the asset directory.
+        seals: whether files are sealed here.
+    """
+
+    def __init__(self, root: Path, seals: bool) -> None:
+        self._root = root
+        self._seals = seals
+        self._waiting: list[tuple[str, Segment | None, bool, bool]] = []
+        self._sealing: Iterator[Seal | None] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, path: str, segment: Segment | None, *, recovered: bool, suspect: bool) -> None:
+        """Put a file behind the others; arguments as for `seal_in_slices`."""
+        if self._seals:
+            self._waiting.append((path, segment, recovered, suspect))
+
+    def step(self) -> Seal | None:
+        """One slice of work; returns a seal whose record is now to be written, if one is done.
+
+        Raises:
+            OSError: a file could not be read or cut; it is tried again after the others.
+        """
+        if not self._waiting:
+            return None
+        path, segment, recovered, suspect = self._waiting[0]
+        if self._sealing is None:
+            self._sealing = seal_in_slices(self._root, path, segment, recovered=recovered, suspect=suspect)
+        try:
+            seal = next(self._sealing)
+        except OSError:
+            self._sealing = None
+            self._waiting.append(self._waiting.pop(0))
+            raise
+        if seal is None:
+            return None
+        self._sealing = None
+        self._waiting.pop(0)
+        name = parse_segment(path)
+        return seal._replace(merged=name is not None and name.number >= MERGED_FROM)

@@ -6,7 +6,8 @@
 
 Guarantees: only whole lines are appended; after any error the file is cut back to its last whole line before the next
 append; a file on which fdatasync failed is never written again, and it is cut to its last committed byte, because the
-kernel drops pages it could not write and a second fdatasync would say that all is well.
+kernel drops pages it could not write and a second fdatasync would say that all is well. Before each append the file is what
+it was after the last one, or nothing is written: another hand may have cut, deleted or continued it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from observer.archive.faults import ChangedError
 from observer.archive.root import make_dirs
 from observer.delivery.batch import Batch
 from observer.paths import sync_dir
 
 _TAIL_BYTES = 64 * 1024
+_UNSYNCED_BYTES = 16 * 1024 * 1024  # more never waits for a commit
+_SLICE_BYTES = 8 * 1024 * 1024
 FILE_MODE = 0o640
 
 
@@ -69,7 +74,8 @@ class Segment:
         """
         absolute = root / path
         make_dirs(absolute.parent, below=root)
-        descriptor = os.open(absolute, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+        # Readable: what it holds can be saved when another hand deletes it.
+        descriptor = os.open(absolute, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
             os.fchmod(descriptor, FILE_MODE)
             sync_dir(absolute.parent)
@@ -81,8 +87,13 @@ class Segment:
         return cls(root, path, descriptor, 0)
 
     @classmethod
-    def resume(cls, root: Path, path: str) -> Segment:
+    def resume(cls, root: Path, path: str, durable: int = 0) -> Segment:
         """An existing file, its torn tail cut and everything in it durable.
+
+        Args:
+            root: the store.
+            path: of the file, relative.
+            durable: bytes of it that are known to be durable.
 
         Raises:
             SuspectError: fdatasync failed: what it shows may not be on disk, and a second fdatasync would not say so.
@@ -90,7 +101,7 @@ class Segment:
         """
         descriptor = os.open(root / path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            size = cut_torn_tail(descriptor)
+            size = cut_torn_tail(descriptor, durable)
             _sync(descriptor, root / path)
         except OSError:
             os.close(descriptor)
@@ -117,12 +128,14 @@ class Segment:
         """Append ``data``, which is ``lines`` whole lines.
 
         Raises:
+            ChangedError: another hand has changed the file; nothing of ``data`` was written.
             OSError: nothing of it counts as written; the file was, or will first be, cut back.
         """
         if self.suspect:
             raise SuspectError(f"{self.path} is suspect and may not be written")
         if self.torn:
             self._cut()
+        self._expect(os.fstat(self._descriptor))
         rest = memoryview(data)
         try:
             while rest:
@@ -170,9 +183,57 @@ class Segment:
         self.torn = True
         self._cut()
 
+    def look(self) -> None:
+        """Whether the file still stands under its name, and is what was written.
+
+        Raises:
+            ChangedError: another hand has removed, replaced or changed it.
+            OSError: it cannot be looked at.
+        """
+        ours = os.fstat(self._descriptor)
+        try:
+            theirs = self._absolute.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            raise ChangedError(None, f"{self._absolute} was removed by another hand", str(self._absolute)) from None
+        if (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino):
+            raise ChangedError(None, f"{self._absolute} was replaced by another hand", str(self._absolute))
+        if not self.torn:
+            self._expect(ours)
+
+    @property
+    def removed(self) -> bool:
+        """Whether no name leads to the file any more: what it holds is gone when it is closed."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
+    @property
+    def shortened(self) -> bool:
+        """Whether another hand has cut away what was durable, and the file still has its name."""
+        status = os.fstat(self._descriptor)
+        return status.st_nlink > 0 and status.st_size < self.committed
+
+    def content(self) -> Iterator[bytes]:
+        """What it holds, in slices of whole lines, also when no name leads to it any more.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        at = 0
+        while at < self.size:
+            data = os.pread(self._descriptor, min(_SLICE_BYTES, self.size - at), at)
+            whole = data[: data.rfind(b"\n") + 1]
+            if not whole:
+                return
+            at += len(whole)
+            yield whole
+
     def close(self) -> None:
         """Close the descriptor."""
         os.close(self._descriptor)
+
+    def _expect(self, status: os.stat_result) -> None:
+        what = "removed" if status.st_nlink == 0 else "cut" if status.st_size < self.size else "continued"
+        if what != "continued" or status.st_size > self.size:
+            raise ChangedError(None, f"{self._absolute} was {what} by another hand", str(self._absolute))
 
     def _cut(self) -> None:
         os.ftruncate(self._descriptor, self.size)
@@ -186,22 +247,51 @@ def _sync(descriptor: int, path: Path) -> None:
         raise SuspectError(error.errno, os.strerror(error.errno or 0), str(path)) from error
 
 
-def cut_torn_tail(descriptor: int) -> int:
-    """Cut what follows the last newline of the open file.
+def cut_to(path: Path, size: int) -> None:
+    """Cut the file to ``size`` bytes; a shorter one stays as it is.
+
+    Raises:
+        OSError: it cannot be cut.
+    """
+    if path.stat().st_size > size:
+        os.truncate(path, size)
+
+
+def cut_torn_tail(descriptor: int, durable: int = 0) -> int:
+    """Cut the open file behind its last whole line, and before its first zero byte.
+
+    No line has one. When the power fails, a write that was not yet durable may be missing and the one behind it not: what the
+    filesystem then shows in its place is zeros, and what follows them was never durable either.
+
+    Args:
+        descriptor: of the file.
+        durable: bytes of it that are known to be durable, and are left alone.
 
     Returns:
         Its size then, bytes.
     """
     end = os.fstat(descriptor).st_size
-    at = end
-    keep = 0
-    while at > 0:
-        start = max(0, at - _TAIL_BYTES)
-        found = os.pread(descriptor, at - start, start).rfind(b"\n")
-        if found >= 0:
-            keep = start + found + 1
-            break
-        at = start
+    keep = _line_end(descriptor, _first_zero(descriptor, max(durable, end - _UNSYNCED_BYTES), end))
     if keep < end:
         os.ftruncate(descriptor, keep)
     return keep
+
+
+def _first_zero(descriptor: int, start: int, end: int) -> int:
+    """The offset of the first zero byte from ``start`` on, else ``end``."""
+    for at in range(start, end, _SLICE_BYTES):
+        found = os.pread(descriptor, min(_SLICE_BYTES, end - at), at).find(b"\0")
+        if found >= 0:
+            return at + found
+    return end
+
+
+def _line_end(descriptor: int, end: int) -> int:
+    """Where the last line that ends before the offset ``end`` ends."""
+    while end > 0:
+        start = max(0, end - _TAIL_BYTES)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0

@@ -11,10 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from observer.archive.segment import Segment
+from observer.board import SLOTS, TRACKS, Board
 
 _OFFSET_BITS, _NUMBER_BITS, _START_BITS = 36, 6, 21
 MOST_NUMBERS = (1 << _NUMBER_BITS) - 1
 DOUBT = 1 << _OFFSET_BITS + _NUMBER_BITS + _START_BITS
+
+
+def doubt_all(board: Board) -> None:
+    """Doubt every file of the archive that was open: a writer was ended in a call that may have failed after it."""
+    for track in TRACKS:
+        for slot in range(SLOTS):
+            cell = board.cell(f"track.{track}.durable{slot}")
+            if cell.get():
+                cell.set(cell.get() | DOUBT)
 
 
 def slot_word(start_s: int, number: int, offset: int) -> int:

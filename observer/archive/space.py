@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from observer.archive.layout import DATA_TRACKS, parse_segment
+from observer.archive.layout import DATA_TRACKS, names_in, parse_segment
 from observer.archive.mounts import mount_of, mounts
 from observer.archive.retention import Need
 
@@ -129,17 +129,10 @@ def newest_files(root: Path) -> dict[str, Newest]:
     """
     newest = {}
     for track in DATA_TRACKS:
-        for day in sorted(_names(root / track), reverse=True)[:2]:
-            names = [name for name in _names(root / track / day) if parse_segment(f"{track}/{day}/{name}")]
+        for day in sorted(names_in(root / track), reverse=True)[:2]:
+            names = [name for name in names_in(root / track / day) if parse_segment(f"{track}/{day}/{name}")]
             if names:
                 path = f"{track}/{day}/{max(names)}"
                 newest[track] = Newest(path, (root / path).stat().st_size)
                 break
     return newest
-
-
-def _names(directory: Path) -> list[str]:
-    try:
-        return [entry.name for entry in directory.iterdir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return []

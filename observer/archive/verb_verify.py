@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from observer import settings as observer_settings
 from observer.archive.damage import Damage, find_damage
 from observer.archive.explanations import Blind
+from observer.archive.fallback import fallback_dir, held_bytes
 from observer.archive.findings import PROMISED_RATE, Report
 from observer.archive.layout import LOCK, QUARANTINE
 from observer.archive.lock import take_lock
@@ -29,6 +30,7 @@ from observer.archive.repair import Repair
 from observer.archive.verify import verify_days
 from observer.clock import kst, kst_day, wall_ns
 from observer.errors import EXIT_FOUND, EXIT_OK, HeldError, UsageError
+from observer.settings import Settings
 
 BAR_AFTER_S = 1.0
 LISTED = 20
@@ -56,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify; 1 when something was found."""
-    root = args.root or observer_settings.load(args.config, os.environ, Path.cwd()).paths.asset_dir
+    settings = None if args.root else observer_settings.load(args.config, os.environ, Path.cwd())
+    root = settings.paths.asset_dir if settings else args.root
     if not root.is_dir():
         raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for; --root names another")
     if args.dry_run and not args.repair:
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return EXIT_FOUND if found else EXIT_OK
     report = _verify(root, days, args)
+    if settings is not None:
+        sys.stderr.write(_elsewhere(settings))
     if args.json:
         sys.stdout.write(json.dumps(report.to_data(), indent=1, ensure_ascii=False) + "\n")
     elif args.manifest:
@@ -78,6 +83,16 @@ def run(args: argparse.Namespace) -> int:
         lines = _problem_lines(report) if args.quiet else as_text(report)
         sys.stdout.writelines(line + "\n" for line in lines)
     return EXIT_OK if report.whole else EXIT_FOUND
+
+
+def _elsewhere(settings: Settings) -> str:
+    """What is not in the archive because it waits on the fallback; empty when nothing does."""
+    place = fallback_dir(settings.config, settings.paths)
+    try:
+        waiting = held_bytes(place) if place else 0
+    except OSError as error:
+        return f"the fallback {place} cannot be read: {error.strerror}; records may wait there\n"
+    return f"{waiting:,} bytes of records wait on the fallback {place}: the service moves them back\n" if waiting else ""
 
 
 def _verify(root: Path, days: list[str] | None, args: argparse.Namespace) -> Report:

@@ -57,6 +57,14 @@ class Accounts:
                 if not self._word(producer, track, "found_recv"):
                     self._set(producer, track, "found_recv", newest.get(track, NOTHING_FOUND))
 
+    def learn(self, shown: Mapping[tuple[str, int, str], int]) -> None:
+        """Take in what the files of another store show, now durable, beyond what is known here; arguments as at the start."""
+        for (letter, of, track), seq in shown.items():
+            for producer in (*self._producers, self._instance):
+                if producer[0] == letter and seq > self._durable[producer, track].get(of, 0):
+                    self._durable[producer, track][of] = seq
+                    self._publish_living(producer, track)
+
     def resume(self, producer: str, incarnation: int) -> dict[str, int]:
         """The highest durable seq of ``incarnation`` by track: where its session goes on."""
         return {track: self._durable[producer, track].get(incarnation, 0) for track in TRACKS}
@@ -120,3 +128,21 @@ class Accounts:
 
     def _set(self, producer: str, track: str, word: str, value: int) -> None:
         self._board.cell(f"flow.{producer}.{track}.{word}").set(value)
+
+
+def leave_archive(board: Board) -> None:
+    """From now on acknowledgements say nothing about the archive's files: remember how far they do, until `came_back`."""
+    for flow in _flows(board):
+        if not board.get(flow + "left"):
+            # At least 1: "nothing was acknowledged" is to be told from "the archive was not left".
+            board.cell(flow + "left").set(board.get(flow + "committed") or 1)
+
+
+def came_back(board: Board) -> None:
+    """The archive was recovered; what is acknowledged from now on is in its files, or on the fallback and not in doubt."""
+    for flow in _flows(board):
+        board.cell(flow + "left").set(0)
+
+
+def _flows(board: Board) -> list[str]:
+    return [f"flow.{instance}.{track}." for instance in board.instances for track in TRACKS]

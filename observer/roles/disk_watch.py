@@ -19,11 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from observer.archive.fallback import fallback_dir
 from observer.archive.faults import fault_class
 from observer.archive.forecast import DiskForecast
 from observer.archive.space import Newest, measure, newest_files, standing
 from observer.archive.sweep import Tell
+from observer.clock import kst_day, wall_ns
 from observer.clock_sync import synchronised
+from observer.roles.compressing import CompressionOrder
 from observer.roles.retaining import Retaining
 from observer.settings import Settings
 
@@ -48,6 +51,8 @@ class DiskWatch:
         sweep_wanted: how often the writer, which holds the archive, had no space.
 
     Attributes:
+        compression: which file is to be compressed next.
+        archive_hangs: set by the main loop: a process of ours hangs in a call to the archive's disk, nobody else is to.
         disks: the filesystems, as in the janitor's note.
         growth: by data track: file, bytes, grown (bytes since the measurement before).
         retaining: retention and the ballast.
@@ -65,6 +70,9 @@ class DiskWatch:
         self.faults: list[Fault] = []
         self.looked = False
         self.archive_ok = False
+        self.archive_hangs = False
+        self.compression = CompressionOrder(settings.paths.asset_dir)
+        self._fallback: Path | None = None
         self.open_faults: list[Fault] | None = None
         self.known_faults: list[Fault] | None = None
         self._settings = settings
@@ -151,15 +159,22 @@ class DiskWatch:
         return True
 
     def _measure(self, now: float) -> None:
-        paths, fallback = self._settings.paths, self._settings.config.archive.fallback
+        paths = self._settings.paths
         places = {"archive": paths.asset_dir, "cache": paths.cache_dir, "runtime": paths.runtime_dir}
-        disks = measure(places | ({"fallback": standing(Path(fallback))} if fallback else {}))
+        if self.archive_hangs:  # who asked there would hang as well
+            del places["archive"]
+        elif self._fallback is None:
+            self._fallback = fallback_dir(self._settings.config, paths)
+        if self._fallback is not None:
+            places["fallback"] = standing(self._fallback)
+        disks = measure(places)
         for disk in disks:
             disk |= self._forecasts.setdefault(disk["mount"], DiskForecast()).take(now, disk["free"], disk["inodes_free"])
         self.disks = disks
         self._alive(True)
         before = self.growth
-        self.growth = {track: _grown(newest, before.get(track)) for track, newest in newest_files(paths.asset_dir).items()}
+        if not self.archive_hangs:
+            self.growth = {track: _grown(newest, before.get(track)) for track, newest in newest_files(paths.asset_dir).items()}
 
     def _keep_faults(self) -> None:
         """Read what the janitor before kept; keep for the next one what has begun."""
@@ -175,6 +190,8 @@ class DiskWatch:
             self._kept = kept
 
     def _retain(self, now: float) -> None:
+        if self.archive_hangs:
+            return
         if self.archive_ok:
             self.retaining.keep_ballast(now)
             self._alive(True)
@@ -182,6 +199,9 @@ class DiskWatch:
         self._alive(True)
         if self.retaining.due(now):
             self.retaining.run(now)
+        if self.archive_ok and self._settings.config.retention.compress:
+            self._alive(True)
+            self.compression.turn(now, kst_day(wall_ns()))
 
     def _look_at_clock(self, now: float) -> None:
         """State a clock that nothing synchronises. Where it cannot be known nothing is stated: `observer doctor` says so."""

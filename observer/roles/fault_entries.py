@@ -12,7 +12,7 @@ from observer.journal import entry, fault_kind
 from observer.model import events
 from observer.roles.chronicle import Telling
 
-_FACTS = ("class", "path", "errno", "action", "hint", "attempts", "component", "owner", "mode", "uid", "count")
+_FACTS = ("class", "path", "errno", "action", "hint", "attempts", "component", "owner", "mode", "uid", "count", "moved")
 
 
 def say_fault(log: logging.Logger, telling: Telling) -> None:
@@ -34,7 +34,8 @@ def sentence(event: str, data: dict[str, Any]) -> str:
     count = int(data.get("attempts") or 0)
     attempts = f", {count} attempt{'' if count == 1 else 's'}" if count else ""
     if event == events.FAULT_END:
-        return f"ended after {lasted}{attempts}: {what}"
+        moved = f", {data['moved']:,} records moved back" if data.get("moved") else ""
+        return f"ended after {lasted}{attempts}{moved}: {what}"
     if event == events.FAULT_AGAIN:
         return f"still so after {lasted}{attempts}: {what}"
     return f"{what}; {data['action']}" if data.get("action") else what

@@ -13,7 +13,7 @@ import psutil
 from observer.board import TRACKS, Board, unpack
 from observer.clock import kst, kst_text, wall_ns
 from observer.delivery.batch import Batch
-from observer.sinks.jsonl import JsonlFileSink
+from observer.sinks.store import Store
 
 _KEPT = 512
 
@@ -49,10 +49,10 @@ class Figures:
         return _percentiles(self._lags)
 
 
-def file_facts(board: Board, sink: JsonlFileSink) -> dict[str, dict[str, Any]]:
+def file_facts(board: Board, store: Store) -> dict[str, dict[str, Any]]:
     """The file being written, by track; also publishes its bytes, lines and interval on the board."""
     facts = {}
-    for track, (path, lines, size, start_s) in sink.files().items():
+    for track, (path, lines, size, start_s) in store.sink.files().items():
         for word, value in (("lines", lines), ("bytes", size), ("interval", start_s)):
             board.cell(f"track.{track}.{word}").set(value)
         facts[track] = {"path": path, "lines": lines, "bytes": size, "interval": kst(start_s * 10**9).strftime("%H:%M")}
@@ -64,21 +64,21 @@ class FlightLine:
 
     Args:
         board: the board.
-        writer: the writer's instance name.
-        root: the archive, of whose filesystem the free space is told.
     """
 
-    def __init__(self, board: Board, writer: str, root: Path) -> None:
+    def __init__(self, board: Board) -> None:
         self._board = board
-        self._writer = writer
-        self._root = root
         self._before: dict[str, int] | None = None
         self._at = time.monotonic()
         self._bytes = 0
         psutil.cpu_percent(None)  # the first answer of a process says nothing
 
-    def next(self, figures: Figures) -> dict[str, Any]:
+    def next(self, figures: Figures, store: Path) -> dict[str, Any]:
         """The next line's content.
+
+        Args:
+            figures: of the commits.
+            store: where records go now, of whose filesystem the free space is told.
 
         Raises:
             OSError: the filesystem does not answer.
@@ -87,7 +87,7 @@ class FlightLine:
         totals = self._totals()
         before = self._before if self._before is not None else totals
         since = {name: max(0, value - before.get(name, 0)) for name, value in totals.items()}
-        disk = os.statvfs(self._root)
+        disk = os.statvfs(store)
         usable = disk.f_blocks - disk.f_bfree + disk.f_bavail
         line = {
             "ts": kst_text(wall_ns()),

@@ -26,7 +26,9 @@ from observer.roles.desk import Desk, Ticket
 from observer.roles.disk_watch import HUNG_S, DiskWatch
 from observer.roles.fault_entries import say_fault
 from observer.roles.role import Context
+from observer.roles.stores import PLACES
 from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, MarkWatch, ShedWatch, missing_file
+from observer.sinks.store import ARCHIVE
 from observer.status.http import HttpService, Site
 from observer.status.report import Report, Reporter
 from observer.status.view import Now, living_note
@@ -77,6 +79,7 @@ class Janitor:
         )
         self._desk = Desk(self._producer.put_system, self._acknowledged)
         self.disk = DiskWatch(settings, self._tell_of_retention, context.stopping, context.board.cell("archive.sweep_wanted").get)
+        self.disk.archive_hangs = self._archive_hangs()
         self._balance = BalanceWatch()
         self._shed = ShedWatch({track: self._shed_seen(track).get() for track in TRACKS})
         self._marks = MarkWatch(settings.config.disk)
@@ -112,7 +115,8 @@ class Janitor:
     def _look(self, now: float) -> None:
         wall_s = wall_ns() / SECOND_NS
         report = self.reporter.report(Now(mono_ns(), wall_ns()))
-        self.disk.archive_ok = report.view["archive"]["state"] == "ok"
+        self.disk.archive_hangs = self._archive_hangs()
+        self.disk.archive_ok = bool(report.view["archive"]["locked"])
         own = self._own_faults(report, now, wall_s)
         self._tell_changes(own, wall_s)
         if step := self._clock.look(report.view["supervisor"]["clock_step_s"]):
@@ -122,10 +126,14 @@ class Janitor:
         self._context.note(
             {
                 "disk": self.disk.disks, "growth": self.disk.growth, "retention": self.disk.retaining.said,
+                "compress": self.disk.compression.next,
                 "ballast": {"bytes": self.disk.retaining.ballast.held, "state": self.disk.retaining.ballast.state},
                 "processes": self._processes.figures(self._board, now), "faults": own,
             }
         )  # fmt: skip
+
+    def _archive_hangs(self) -> bool:
+        return bool(self._board.get("supervisor.hung") & PLACES[ARCHIVE])
 
     def _own_faults(self, report: Report, now: float, wall_s: float) -> list[Fault]:
         faults = list(self.disk.faults)
@@ -151,8 +159,8 @@ class Janitor:
 
     def _missing_files(self, report: Report, wall_s: float) -> list[Fault]:
         config, growth = self._context.settings.config, self.disk.growth
-        if not self.disk.disks:
-            return []  # nothing was measured yet
+        if not self.disk.disks or report.view["archive"]["state"] not in ("ok", "returning"):
+            return []  # nothing was measured yet, or the files are elsewhere: that fault is stated already
         expected = {"swing": bool(config.swing.symbols), "scalp": bool(config.scalp.symbols and config.scalp.trs)}
         return [
             fault

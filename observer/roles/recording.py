@@ -1,4 +1,4 @@
-"""Recording: the writer's work while the archive can be written.
+"""Recording: the writer's work while a store can be written, the archive or the fallback (`placement` says which).
 
 It reads the lanes, lets the inbox decide what of a batch is new, gives that to the bus, commits, and acknowledges on the
 board: first `committed` (what producers may forget), then the segments' offsets (where a successor reads on). Killed
@@ -7,15 +7,12 @@ between any two of these steps, a successor finds the same records by reading th
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from observer.archive.layout import LOCK
-from observer.archive.root import Root
+from observer.archive.seals import Seal
 from observer.board import pack
 from observer.clock import kst_text, wall_ns
 from observer.delivery.batch import Batch
@@ -28,8 +25,8 @@ from observer.roles.figures import Figures, FlightLine, file_facts
 from observer.roles.role import Context
 from observer.sinks.bus import EventBus
 from observer.sinks.event_log import EventLog
-from observer.sinks.flight import FlightRecorder
-from observer.sinks.jsonl import JsonlFileSink, LostError
+from observer.sinks.jsonl import LostError
+from observer.sinks.store import Store
 
 log = logging.getLogger("observer.writer")
 
@@ -42,44 +39,43 @@ FINISH_S = 3.0
 
 
 class Recording:
-    """One writer's recording on an archive it has locked.
+    """One writer's recording.
 
     Args:
         context: the writer's.
-        root: the opened archive.
+        store: where it records.
+        shown: the highest seq that the files of all stores show, by (session's first letter, incarnation, track).
+        newest: receive time of the newest record on them by data track, wall ns.
         beat: called during long work.
 
-    Raises:
-        OSError: the archive is locked by a process that has not ended, or cannot be recovered.
+    Attributes:
+        commits: how often something was made durable.
+        quiet: in the last turn nothing came, and nothing waits.
     """
 
-    def __init__(self, context: Context, root: Root, beat: Callable[[], None]) -> None:
-        config = context.settings.config.archive
+    def __init__(
+        self,
+        context: Context,
+        store: Store,
+        shown: Mapping[tuple[str, int, str], int],
+        newest: Mapping[str, int],
+        beat: Callable[[], None],
+    ) -> None:
         self._context = context
         self._beat = beat
         self._board = context.board
-        self._interval = config.commit_interval
-        self._lock = _lock(root)
+        self._interval = context.settings.config.archive.commit_interval
+        self._store = store
         producers = [name for name in context.board.instances if name != context.instance]
-        rolls = {"swing": config.roll.swing, "scalp": config.roll.scalp, "system": config.roll.system}
-        self._sink = JsonlFileSink(root.path, rolls, self._board)
-        self._bus = EventBus(self._sink, [EventLog()])
-        self._flight = FlightRecorder(root.path)
-        try:
-            self._sink.recover(wall_ns(), beat)
-        except BaseException:
-            self._sink.close()
-            os.close(self._lock)  # a descriptor that is forgotten would keep the next attempt out for ever
-            raise
-        self._accounts = Accounts(self._board, producers, context.instance, context.incarnation, self._sink.shown, self._sink.newest)
-        self._sink.publish()  # not before: see `recover`
+        self._bus = EventBus(store, [EventLog()])
+        self._accounts = Accounts(self._board, producers, context.instance, context.incarnation, shown, newest)
         self._inbox = Inbox()
         self._intake = Intake(self._board, context.lanes, producers, context.incarnation)
         self._outbox = context.outbox()
         self._figures = Figures()
-        self._flight_line = FlightLine(self._board, context.instance, root.path)
-        self._root = root
-        self.commits = 0  # that made something durable
+        self._flight_line = FlightLine(self._board)
+        self.commits = 0
+        self.quiet = False
         self._stalled: Batch | None = None
         self._dirty_since = 0.0
         self._committed_at = 0.0
@@ -90,8 +86,6 @@ class Recording:
         self._seal_at = 0.0
         self._resend_asked: dict[str, float] = {}
         self._sessions: dict[str, tuple[str, int]] = {}  # name -> producer, incarnation
-        if self._sink.torn:
-            log.warning("recovered: torn tails were cut: %s", self._sink.torn)
 
     @property
     def stalled(self) -> bool:
@@ -105,7 +99,7 @@ class Recording:
             idle_s: how long to wait for a batch when nothing is due.
 
         Raises:
-            OSError: the archive refused; nothing is lost, the turn may be repeated.
+            OSError: the store refused; nothing is lost, the turn may be repeated.
         """
         self._intake.watch()
         if self._stalled is not None:
@@ -113,12 +107,13 @@ class Recording:
             self._settle(stalled)
         self._write_own()
         received = self._intake.get(self._wait_s(idle_s))
+        self.quiet = received is None and not self._dirty_since and not self._store.sink.working
         if received is not None and received.batch is not None:
             self._take(received.producer, received.batch)
         self._do_due(received is None)
 
     def fault(self, error: OSError) -> None:
-        """The archive refused: count it; records given up by a failed commit must come again."""
+        """The store refused: count it; records given up by a failed commit must come again."""
         concerned = (
             {track for _, track in error.lost} if isinstance(error, LostError) else {self._stalled.track if self._stalled else "system"}
         )
@@ -138,11 +133,47 @@ class Recording:
             else:
                 self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
 
-    def finish(self) -> None:
-        """Take what is in the lanes, commit and close.
+    def settle(self) -> None:
+        """Before the store is left: make durable what it still takes; the rest must come again."""
+        try:
+            self._commit()
+        except OSError as error:
+            self.fault(error)
+
+    def give_up(self) -> None:
+        """Before the store is left: take back what is not durable; it must come again."""
+        self.fault(LostError(OSError(None, "given up"), self._store.sink.give_up()))
+
+    def move(self, store: Store) -> None:
+        """Record to ``store`` from now on, which was newly opened; what the one before took is durable or given up (`settle`)."""
+        self._store = store
+        self._bus.require(store)
+        self.learn(store)
+
+    def learn(self, store: Store) -> None:
+        """What the files of ``store``, newly opened, show is durable: acknowledge it, and do not take it a second time."""
+        self._accounts.learn(store.sink.shown)
+        for session, (producer, incarnation) in self._sessions.items():
+            self._skip(session, self._accounts.resume(producer, incarnation))
+        self._skip(self._outbox.session, self._accounts.resume(self._context.instance, self._context.incarnation))
+        store.sink.publish()  # not before: see `JsonlFileSink.recover`
+
+    def say_sealed(self, seal: Seal) -> bool:
+        """Record ``seal``, and make that durable; False when it is not (the window is full).
 
         Raises:
-            OSError: the archive refused.
+            OSError: the store refused.
+        """
+        seq = self._say("segment_sealed", "info", seal.to_data())
+        self._write_own()
+        self._commit()
+        return 0 < seq <= self._outbox.acknowledged("system")
+
+    def finish(self) -> None:
+        """Take what is in the lanes and commit.
+
+        Raises:
+            OSError: the store refused.
         """
         end = time.monotonic() + FINISH_S
         while time.monotonic() < end:
@@ -156,23 +187,34 @@ class Recording:
         self._write_flight()
         self._write_own()
         self._commit()
-        self._sink.close()
-        self._flight.close()
-        os.close(self._lock)
+
+    def write_flight(self) -> None:
+        """Write a line of the flight recorder now: after a fault something is to become durable soon.
+
+        Raises:
+            OSError: the store refused.
+        """
+        self._flight_at = time.monotonic() + FLIGHT_S
+        self._write_flight()
 
     def facts(self) -> dict[str, Any]:
         """What the writer's note says of the recording."""
         return {
-            "archive": {"uuid": self._root.uuid, "device": _device(self._root.device), "unacknowledged": self._uncommitted_bytes},
-            "files": file_facts(self._board, self._sink),
+            "unacknowledged": self._uncommitted_bytes,
+            "files": file_facts(self._board, self._store),
             "commit_ms": self._figures.commit_ms(),
             "lag_ms": self._figures.lag_ms(),
             "sinks": self._bus.states(),
-            "recovered": self._sink.torn,
+            "recovered": self._store.sink.torn,
         }
 
+    def _skip(self, session: str, durable: Mapping[str, int]) -> None:
+        for track, last in durable.items():
+            if last > self._inbox.last(session, track):
+                self._inbox.resume(session, track, last)
+
     def _wait_s(self, idle_s: float) -> float:
-        if self._sink.working or self._stalled is not None:
+        if self._store.sink.working or self._stalled is not None:
             return 0.0
         now = time.monotonic()
         if self._dirty_since:
@@ -204,7 +246,7 @@ class Recording:
 
     def _publish(self, batch: Batch) -> None:
         self._stalled = batch
-        if self._sink.must_commit_before(batch):
+        if self._store.sink.must_commit_before(batch):
             self._commit()
         self._bus.publish(batch)
         self._inbox.took(batch)
@@ -237,7 +279,7 @@ class Recording:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._close_sessions()
-        if (quiet or self._sink.working) and now >= self._seal_at:
+        if (quiet or self._store.sink.working) and now >= self._seal_at:
             self._seal(now)
 
     def _due_at(self) -> float:
@@ -250,16 +292,15 @@ class Recording:
             for session in self._accounts.close(self._intake, self._sessions):
                 self._inbox.close(session)
                 del self._sessions[session]
-                self._sink.forget_session(session)
+                self._store.sink.forget_session(session)
 
     def _commit(self) -> None:
         began = time.monotonic()
-        self.commits += self._sink.commit()
-        self.commits += self._flight.commit()
+        self.commits += self._store.sink.commit()
         for owner, batch in self._uncommitted:
             self._accounts.committed(owner, batch)
         self._outbox.acknowledge("system", self._inbox.last(self._outbox.session, "system"))
-        self._sink.publish()
+        self._store.sink.publish()
         if self._uncommitted:
             self._context.progress()
             batches = [batch for _, batch in self._uncommitted]
@@ -267,10 +308,11 @@ class Recording:
         self._uncommitted.clear()
         self._uncommitted_bytes = 0
         self._dirty_since, self._committed_at = 0.0, began
+        self.commits += self._store.flight.commit()  # last: when it fails, what is durable is acknowledged all the same
 
     def _seal(self, now: float) -> None:
         try:
-            seal = self._sink.step(wall_ns())
+            seal = self._store.sink.step(wall_ns())
         except OSError as error:
             self._seal_at = now + SEAL_AGAIN_S
             log.error("a segment could not be sealed: %s; trying again in %.0f s", error, SEAL_AGAIN_S)
@@ -278,7 +320,8 @@ class Recording:
         if seal is not None:
             self._say("segment_sealed", "info", seal.to_data())
 
-    def _say(self, event: str, severity: str, data: dict[str, Any]) -> None:
+    def _say(self, event: str, severity: str, data: dict[str, Any]) -> int:
+        """Put a system record of our own into the outbox; returns its seq, 0 when it was shed."""
         now = wall_ns()
         flow = f"flow.{self._context.instance}.system."
         self._board.cell(flow + "received").add()
@@ -287,12 +330,24 @@ class Recording:
             self._board.cell(flow + "offered").set(pack(self._context.incarnation, seq))
         else:
             self._board.cell(flow + "shed").add()
+        return seq
 
     def _say_lost(self, batch: Batch, lost: tuple[int, int]) -> None:
-        extra = entry("records_lost", "incident", role=self._sessions[batch.session][0], count=lost[1] - lost[0] + 1)
-        log.critical("%s %s: records %d to %d are held by nobody any more", batch.session, batch.track, *lost, extra=extra)
-        scope = {"session": batch.session, "track": batch.track, "first": lost[0], "last": lost[1]}
-        at = kst_text(batch.first_recv)
+        self.say_lost(batch.session, batch.track, *lost, "are held by nobody any more", batch.first_recv)
+
+    def say_lost(self, session: str, track: str, first: int, last: int, why: str, at_ns: int) -> None:
+        """Record that ``first`` … ``last`` of a session are nowhere any more.
+
+        Args:
+            session, track, first, last: the records.
+            why: goes on with "records 1 to 9 …".
+            at_ns: when that was, wall ns.
+        """
+        role = self._sessions.get(session, (self._context.instance, 0))[0]
+        extra = entry("records_lost", "incident", role=role, count=last - first + 1)
+        log.critical("%s %s: records %d to %d %s", session, track, first, last, why, extra=extra)
+        scope = {"session": session, "track": track, "first": first, "last": last}
+        at = kst_text(at_ns)
         self._say("incident", "critical", {"kind": "lost", "from": at, "to": at, "scope": scope})
 
     def _ask_again(self, batch: Batch) -> None:
@@ -304,20 +359,5 @@ class Recording:
             self._board.cell(f"flow.{producer}.{batch.track}.resend").add()
 
     def _write_flight(self) -> None:
-        self._flight.write(self._flight_line.next(self._figures))
+        self._store.flight.write(self._flight_line.next(self._figures, self._store.path))
         self._dirty_since = self._dirty_since or time.monotonic()
-
-
-def _lock(root: Root) -> int:
-    """The right to change the archive: a flock that a stuck predecessor keeps until it is really gone."""
-    descriptor = os.open(root.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise OSError(error.errno, "another process still holds the archive's lock", str(root.path / LOCK)) from error
-    return descriptor
-
-
-def _device(number: int) -> str:
-    return f"{os.major(number)}:{os.minor(number)}"

@@ -24,7 +24,9 @@ FILE_DUE_S = 300  # "no file at five past the hour"
 
 _DELETES = "retention deletes the oldest days early, as far as the rules allow, until it is below clean"
 _AT_MARK = {"warn": "none yet", "clean": _DELETES, "stop": _DELETES}
-_TOLD_OF_A_FAULT = ("kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action", "count")
+_TOLD_OF_A_FAULT = (
+    "kind", "class", "what", "hint", "path", "errno", "attempts", "component", "owner", "mode", "uid", "action", "count", "moved",
+)  # fmt: skip
 
 
 class FaultWatch:
@@ -73,7 +75,8 @@ class FaultWatch:
 
 
 def _lasted(fault: Fault, wall_s: float) -> dict[str, float]:
-    return {"duration_s": round(max(0.0, wall_s - float(fault.get("since") or wall_s)), 3)}
+    until = float(fault.get("until") or wall_s)
+    return {"duration_s": round(max(0.0, until - float(fault.get("since") or wall_s)), 3)}
 
 
 class BalanceWatch:

@@ -1,8 +1,8 @@
 """The writer: the only process that writes archive data.
 
-    lanes ──▶ intake ──▶ inbox ──▶ event bus ──▶ JsonlFileSink ──┐
-    own system records ──▶ outbox ──▶ inbox ─────────▲           ├─ commit (fdatasync) ──▶ acknowledge on the board
-    flight recorder, every 10 s ─────────────────────────────────┘
+    lanes ──▶ intake ──▶ inbox ──▶ event bus ──▶ archive, or fallback ──┐
+    own system records ──▶ outbox ──▶ inbox ─────────▲                  ├─ commit (fdatasync) ──▶ acknowledge on the board
+    flight recorder, every 10 s ────────────────────────────────────────┘
 
 Guarantees: nothing is acknowledged before fdatasync came back; a batch that could not be written stays and is tried
 again, while the loop goes on beating; any OSError is a state (`archive.faults`), never an exit.
@@ -11,14 +11,9 @@ again, while the loop goes on beating; any OSError is a state (`archive.faults`)
 from __future__ import annotations
 
 import logging
-import os
 import time
-from pathlib import Path
 
-from observer.archive.faults import Outage, fault_class
-from observer.archive.probe import denied
-from observer.archive.root import MissingMount, open_root
-from observer.roles.recording import Recording
+from observer.roles.placement import Placement
 from observer.roles.role import Context
 
 log = logging.getLogger("observer.writer")
@@ -38,83 +33,39 @@ def main(context: Context) -> int:
 
 
 class Writer:
-    """The writer's loop: recording when the archive can be written, waiting while it cannot."""
+    """The writer's loop.
+
+    Attributes:
+        placement: where it records.
+        done: whether it has stopped.
+    """
 
     def __init__(self, context: Context) -> None:
-        self._context = context
-        self._recording: Recording | None = None
-        self._outage: Outage | None = None
-        self._commits = 0  # when the outage was last seen
-        self._missing: MissingMount | None = None
-        self._note_at = 0.0
+        self.placement = Placement(context)
         self.done = False
+        self._context = context
+        self._note_at = 0.0
 
     def turn(self) -> None:
         """One turn of the loop."""
+        if not self.placement.turn(IDLE_S):
+            self._context.stopping.wait(FAULT_TURN_S)
+        if self._context.stopping.is_set():
+            self._finish()
         now = time.monotonic()
-        if self._outage is None or now >= self._outage.try_at:
-            try:
-                if self._recording is None:
-                    self._open()
-                assert self._recording is not None
-                self._recording.turn(IDLE_S)
-                self._end_outage()
-                if self._context.stopping.is_set():
-                    self._recording.finish()
-                    self.done = True
-            except OSError as error:
-                self._fault(error, now)
-        else:
-            self.done = self._context.stopping.wait(FAULT_TURN_S)
-            if self.done:
-                log.error("stopping while the archive cannot be written: what was not acknowledged is not on disk")
         if now >= self._note_at or self.done:
             self._note_at = now + NOTE_S
             self._publish_note()
 
-    def _open(self) -> None:
-        config = self._context.settings.config
+    def _finish(self) -> None:
         try:
-            root = open_root(self._context.settings.paths, config.archive.expect_mount)
-        except MissingMount as error:
-            self._missing = error
-            raise OSError(None, str(error)) from error
-        self._missing = None
-        self._recording = Recording(self._context, root, self._context.beat)
-
-    def _fault(self, error: OSError, now: float) -> None:
-        if self._outage is None or not self._outage.same_as(error):
-            self._outage = Outage(error, now, time.time(), refused=_refused(error))
-        else:
-            self._outage.again()
-        self._commits = 0
-        if self._recording is not None:
-            self._commits = self._recording.commits
-            self._recording.fault(error)
-            if fault_class(error.errno) == "space":  # asked only by who holds the archive's lock: the janitor deletes on it
-                self._context.board.cell("archive.sweep_wanted").add()
-
-    def _end_outage(self) -> None:
-        """A turn without an error proves nothing, it may have had nothing to write: the outage lasts until something is durable."""
-        if self._outage is None or self._recording is None or self._recording.stalled or self._recording.commits == self._commits:
-            return
-        self._outage = None
+            self.placement.finish()
+        except OSError as error:
+            log.error("stopping while nothing can be written (%s): what was not acknowledged is not on disk", error)
+        self.done = True
 
     def _publish_note(self) -> None:
-        paths = self._context.settings.paths
-        state = "missing_mount" if self._missing else "fault" if self._outage else "ok"
-        faults = [self._outage.as_fault()] if self._outage else []
-        if self._missing:
-            faults[0].update(kind="missing_mount", what=self._missing.what, hint=self._missing.hint)
-        facts = self._recording.facts() if self._recording is not None else {"files": {}, "sinks": {}}
-        archive = {"root": str(paths.asset_dir), "rule": paths.rule, "state": state, **facts.pop("archive", {})}
-        self._context.note({"archive": archive, **facts, "faults": faults})
-
-
-def _refused(error: OSError) -> dict[str, object]:
-    """For a permission fault: the component of the path that refuses us, its owner and mode, and our uid."""
-    if fault_class(error.errno) != "permission" or not error.filename:
-        return {}
-    path = Path(os.fsdecode(error.filename))
-    found = denied(path) if os.path.lexists(path) else denied(path.parent)
-    return {"component": str(found.component), "owner": found.owner, "mode": found.mode, "uid": os.geteuid()} if found else {}
+        placed, recording = self.placement.facts(), self.placement.recording
+        facts = recording.facts() if recording is not None else {"files": {}, "sinks": {}}
+        placed["archive"]["unacknowledged"] = facts.pop("unacknowledged", 0)
+        self._context.note({**placed, **facts})

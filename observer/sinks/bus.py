@@ -46,6 +46,10 @@ class EventBus:
         self._required = required
         self._optional = [_Optional(sink) for sink in optional]
 
+    def require(self, required: Sink) -> None:
+        """From now on it is this sink whose word counts."""
+        self._required = required
+
     def publish(self, batch: Batch) -> None:
         """Give ``batch`` to every sink, the required one first.
 

@@ -5,12 +5,14 @@ It is what people watch first. At KST midnight it moves to `system/observer-YYYY
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from observer.archive.layout import FLIGHT, flight_path
+from observer.archive.fallback import on_fallback, pending_flights
+from observer.archive.layout import FLIGHT, flight_path, parse_flight
 from observer.archive.root import make_dirs
 from observer.archive.segment import Segment
 from observer.clock import kst_day, wall_ns
@@ -31,13 +33,7 @@ class FlightRecorder:
         Raises:
             OSError: it was not written.
         """
-        today = kst_day(wall_ns())
-        if self._segment is not None and self._day != today:
-            self._move()
-        if self._segment is None:
-            self._open(today)
-        assert self._segment is not None
-        self._segment.write(orjson.dumps(content) + b"\n", 1)
+        self._opened().write(orjson.dumps(content) + b"\n", 1)
 
     def commit(self) -> bool:
         """Make the lines durable; returns whether there were any.
@@ -55,6 +51,41 @@ class FlightRecorder:
             raise
         return True
 
+    def bring_back(self, fallback: Path, touching: Callable[[bool], None]) -> None:
+        """Append what was written on the ``fallback`` meanwhile, durably, and remove it there; interrupted it may be done again.
+
+        Args:
+            fallback: the fallback.
+            touching: as for `observer.archive.fallback.on_fallback`.
+
+        Raises:
+            FallbackError: a file of the fallback cannot be read or removed.
+            OSError: not everything was brought back.
+        """
+        with on_fallback(fallback, touching):
+            waiting = pending_flights(fallback)
+        for path in waiting:
+            self._opened()  # yesterday's file gets its name before anything of yesterday is brought to it
+            source = fallback / path
+            with on_fallback(source, touching):
+                day = parse_flight(path) or kst_day(source.stat().st_mtime_ns)
+                lines = [line for line in source.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+            self._bring(day, lines)
+            with on_fallback(source, touching):
+                source.unlink()
+
+    def _bring(self, day: str, lines: list[bytes]) -> None:
+        if day == self._day:
+            self._append_missing(self._opened(), FLIGHT, lines)
+            return
+        past = flight_path(day)
+        resume = (self._root / past).exists()
+        segment = Segment.resume(self._root, past) if resume else Segment.create(self._root, past)
+        try:
+            self._append_missing(segment, past, lines)
+        finally:
+            segment.close()
+
     @property
     def dirty(self) -> bool:
         """Whether a line is not yet durable."""
@@ -64,6 +95,22 @@ class FlightRecorder:
         """Close the file."""
         if self._segment is not None:
             self._segment.close()
+            self._segment = None
+
+    def _append_missing(self, segment: Segment, path: str, lines: list[bytes]) -> None:
+        known = set((self._root / path).read_bytes().splitlines(keepends=True))
+        missing = [line for line in lines if line not in known]
+        segment.write(b"".join(missing), len(missing))
+        segment.sync()
+
+    def _opened(self) -> Segment:
+        today = kst_day(wall_ns())
+        if self._segment is not None and self._day != today:
+            self._move()
+        if self._segment is None:
+            self._open(today)
+        assert self._segment is not None
+        return self._segment
 
     def _open(self, today: str) -> None:
         path = self._root / FLIGHT

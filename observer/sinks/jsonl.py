@@ -5,22 +5,25 @@
 Every open segment has a slot on the board with its committed offset, set before its first write. So the next writer
 reads only what follows that offset to learn what the files show beyond the last acknowledgement. A file that is sealed,
 suspect or being sealed is never opened for writing again: what still belongs to its interval goes to the next number.
+
+On the fallback it does the same, with slots of its own, and seals nothing: a file there is closed, and waits to be merged.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from observer.archive.layout import parse_segment, segment_path
+from observer.archive.identity import expect_directory, identity_of
+from observer.archive.layout import MERGED_FROM, SegmentName, holds, list_files, parse_segment, segment_path
 from observer.archive.lines import scan
-from observer.archive.recovery import acknowledged_end, newest_recv, unsealed_files
-from observer.archive.sealing import seal_in_slices
+from observer.archive.recovery import acknowledged_end, cut_away, newest_recv, unsealed_files
+from observer.archive.sealing import SealQueue
 from observer.archive.seals import Seal, read_seals
-from observer.archive.segment import Segment, SuspectError
+from observer.archive.segment import Segment, SuspectError, cut_to
 from observer.archive.slots import DOUBT, MOST_NUMBERS, Fresh, OpenSegment, names_file, offset_of, slot_word
 from observer.board import SLOTS, TRACKS, Board, Cell
 from observer.clock import SECOND_NS
@@ -52,6 +55,8 @@ class JsonlFileSink:
         root: the asset directory; exists and is ours to write.
         rolls: length of the roll interval by track, seconds.
         board: the board.
+        slots: which words of the board are its slots, ``durable`` or ``fallback``.
+        seals: whether files that are over are sealed.
 
     Attributes:
         shown: after `recover`: the highest seq the files show, by (session's first letter, incarnation, track), of this
@@ -62,24 +67,25 @@ class JsonlFileSink:
 
     name = "jsonl"
 
-    def __init__(self, root: Path, rolls: Mapping[str, int], board: Board) -> None:
+    def __init__(self, root: Path, rolls: Mapping[str, int], board: Board, slots: str = "durable", seals: bool = True) -> None:
         self.shown: dict[tuple[str, int, str], int] = {}
         self.newest: dict[str, int] = {}
         self.torn: dict[str, int] = {}
         self._root = root
         self._rolls = rolls
         self._board = board
-        self._slots = {track: [board.cell(f"track.{track}.durable{slot}") for slot in range(SLOTS)] for track in TRACKS}
+        self._seals = seals
+        self._identity = identity_of(root)
+        self._slots = {track: [board.cell(f"track.{track}.{slots}{slot}") for slot in range(SLOTS)] for track in TRACKS}
         self._open: dict[tuple[str, int], OpenSegment] = {}
         self._never_again: set[str] = set()
         self._sealed_days: dict[str, dict[str, Seal]] = {}
-        self._to_seal: list[tuple[str, Segment | None, bool, bool]] = []  # path, hot segment, recovered, suspect
-        self._sealing: Iterator[Seal | None] | None = None
+        self._queue = SealQueue(root, seals)
         self._passed: dict[str, dict[str, int]] = {track: {} for track in TRACKS}
         self._stale: list[Cell] = []  # slots of files that recovery closed
         self._uncut: list[OpenSegment] = []  # suspect files that still show more than is durable
 
-    def recover(self, now_ns: int, beat: Callable[[], None]) -> None:
+    def recover(self, now_ns: int, beat: Callable[[], None], doubted: Collection[str] = ()) -> None:
         """Take over what an earlier writer left: cut torn tails, make what is there durable, learn what the files show.
 
         The slots stay as they are until `publish`: who is killed before what was learnt is acknowledged leaves them to its
@@ -88,29 +94,32 @@ class JsonlFileSink:
         Args:
             now_ns: wall ns.
             beat: called between slices of work.
+            doubted: files that are not to be gone on with, as fdatasync failed on them in an earlier life of the service.
 
         Raises:
             OSError: the archive cannot be read or repaired.
         """
         self.newest = newest_recv(self._root)
-        life = self._board.get("supervisor.life")
-        for path in unsealed_files(self._root, now_ns):
+        for path in unsealed_files(self._root, now_ns) if self._seals else list_files(self._root):
             beat()
             name = parse_segment(path)
-            assert name is not None
+            if name is None:
+                continue  # the flight recorder's
+            if not self._seals and self._is_over(name, now_ns):
+                continue  # on the fallback, and all of it acknowledged: it waits to be merged
+            if name.number >= MERGED_FROM:
+                self._queue.add(path, None, recovered=True, suspect=False)
+                continue
             slot, offset = self._find_slot(name.track, name.start_s, name.number)
-            segment = self._resume(path, None if slot is None else self._slots[name.track][slot], offset)
-            try:
-                if slot is not None:
-                    self._learn(path, name.track, offset, life, beat)
-            except OSError:
-                segment.close()
-                raise
+            segment = self._take_over(path, name.track, slot, offset, beat)
+            if segment is None:
+                continue
             end_s = name.start_s + self._rolls[name.track]
             entry = OpenSegment(segment, name.track, name.start_s, end_s, name.number, _NO_SLOT if slot is None else slot)
-            doubt = slot is not None and bool(self._slots[name.track][slot].get() & DOUBT)
+            doubt = path in doubted or (slot is not None and bool(self._slots[name.track][slot].get() & DOUBT))
             running = (end_s + SEAL_AFTER_S) * SECOND_NS > now_ns and (name.track, name.start_s) not in self._open
-            if running and not doubt:
+            shortened = segment.size < offset  # by another hand: nobody knows what else it does
+            if running and not doubt and not shortened:
                 self._open[name.track, name.start_s] = entry
             else:
                 self._seal_recovered(entry, doubt)
@@ -168,6 +177,61 @@ class JsonlFileSink:
             raise LostError(cause, lost)
         return wrote
 
+    def give_up(self) -> dict[tuple[str, str], int]:
+        """Take back everything that is not committed; returns what must come again, as `LostError.lost`."""
+        lost: dict[tuple[str, str], int] = {}
+        for track in TRACKS:
+            dirty = [Fresh(entry) for entry in self._open.values() if entry.track == track and entry.segment.dirty]
+            lost |= {(session, track): first for session, first in self._give_up(dirty).items()}
+        return lost
+
+    def look(self) -> None:
+        """Whether every open file is what it should be.
+
+        Raises:
+            ChangedError: another hand has changed one.
+            OSError: one cannot be looked at.
+        """
+        for entry in self._open.values():
+            entry.segment.look()
+
+    def shortened(self) -> list[tuple[str, str, int, int]]:
+        """Committed records of open files that another hand has cut away: (session, track, first, last).
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        entries = [entry for entry in self._open.values() if entry.segment.shortened]
+        return [(session, entry.track, first, last) for entry in entries for session, first, last in cut_away(self._root, entry.segment)]
+
+    def orphans(self) -> list[OpenSegment]:
+        """Let go of the open files to which no name leads any more, still open: what they hold is to be saved elsewhere."""
+        found = [(key, entry) for key, entry in self._open.items() if entry.segment.removed]
+        for key, entry in found:
+            del self._open[key]
+            self._slots[entry.track][entry.slot].set(0)
+        return [entry for _, entry in found]
+
+    def save(self, orphan: OpenSegment) -> None:
+        """Write what a deleted file holds to a file of its interval here, durably.
+
+        Raises:
+            OSError: it could not all be written; it may be tried again.
+        """
+        segment = self._new_segment(orphan.track, orphan.start_s)[0]
+        self._never_again.add(segment.path)
+        try:
+            for data in orphan.segment.content():
+                segment.write(data, data.count(b"\n"))
+            segment.sync()
+        except OSError:
+            segment.close()
+            with contextlib.suppress(OSError):  # it would stand beside what is saved next
+                (self._root / segment.path).unlink()
+            raise
+        segment.close()
+        self._queue.add(segment.path, None, recovered=True, suspect=False)
+
     def publish(self) -> None:
         """Say on the board how much of each open segment is durable; called after the acknowledgements were published."""
         for cell in self._stale:
@@ -190,21 +254,7 @@ class JsonlFileSink:
         """
         self._cut_suspects()
         self._close_passed(now_ns)
-        if self._sealing is None:
-            if not self._to_seal:
-                return None
-            path, segment, recovered, suspect = self._to_seal[0]
-            self._sealing = seal_in_slices(self._root, path, segment, recovered=recovered, suspect=suspect)
-        try:
-            seal = next(self._sealing)
-        except OSError:
-            self._sealing = None
-            self._to_seal.append(self._to_seal.pop(0))
-            raise
-        if seal is not None:
-            self._sealing = None
-            self._to_seal.pop(0)
-        return seal
+        return self._queue.step()
 
     @property
     def dirty(self) -> bool:
@@ -214,7 +264,7 @@ class JsonlFileSink:
     @property
     def working(self) -> bool:
         """Whether there is background work to step through."""
-        return bool(self._to_seal or self._uncut)
+        return bool(self._queue or self._uncut)
 
     def files(self) -> dict[str, tuple[str, int, int, int]]:
         """The newest open file of each track: path, lines written by this writer, bytes, start of its interval."""
@@ -224,16 +274,40 @@ class JsonlFileSink:
         return newest
 
     def close(self) -> None:
-        """Close the descriptors; everything must have been committed."""
+        """Close the descriptors. The slots stay: what was not committed is learnt from them by who opens the files next."""
         for entry in self._open.values():
             entry.segment.close()
+        self._open.clear()
+
+    def release(self) -> None:
+        """Close the descriptors of files of which everything is committed and acknowledged; nobody needs their slots any more."""
+        self.close()
+        for cell in (cell for cells in self._slots.values() for cell in cells):
+            cell.set(0)
+
+    def uncut(self) -> dict[str, int]:
+        """Suspect files that show more than is durable: path -> durable bytes."""
+        return {entry.segment.path: entry.segment.committed for entry in self._uncut}
+
+    def _new_segment(self, track: str, start_s: int) -> tuple[Segment, int]:
+        """An empty file of the interval, and its number."""
+        for number in range(1, MOST_NUMBERS + 1):
+            path = segment_path(track, start_s, number)
+            if path not in self._never_again and not holds(self._root, path):
+                return self._create(path), number
+        raise OSError(f"{segment_path(track, start_s)}: there are {MOST_NUMBERS} files of this interval already")
+
+    def _create(self, path: str) -> Segment:
+        """A new file, unless a mount is gone and it would lie below the mount point, where the disk will hide it."""
+        expect_directory(self._root, self._identity)
+        return Segment.create(self._root, path)
 
     def _begin(self, track: str, start_s: int) -> OpenSegment:
         number, segment = 1, None
         while segment is None:
             path = segment_path(track, start_s, number)
             if path not in self._never_again and not self._is_sealed(path):
-                segment = Segment.resume(self._root, path) if (self._root / path).exists() else Segment.create(self._root, path)
+                segment = Segment.resume(self._root, path) if (self._root / path).exists() else self._create(path)
             elif number == MOST_NUMBERS:
                 raise OSError(f"{path}: there are {number} files of this interval already")
             else:
@@ -244,13 +318,17 @@ class JsonlFileSink:
         return entry
 
     def _is_sealed(self, path: str) -> bool:
-        if not (self._root / path).exists():
+        if not self._seals or not holds(self._root, path):
             return False
         name = parse_segment(path)
         assert name is not None
         if name.day not in self._sealed_days:
             self._sealed_days[name.day] = read_seals(self._root, [name.day])
         return path in self._sealed_days[name.day]
+
+    def _is_over(self, name: SegmentName, now_ns: int) -> bool:
+        over = (name.start_s + self._rolls[name.track] + SEAL_AFTER_S) * SECOND_NS <= now_ns
+        return over and self._find_slot(name.track, name.start_s, name.number)[0] is None
 
     def _find_slot(self, track: str, start_s: int, number: int) -> tuple[int | None, int]:
         for slot, cell in enumerate(self._slots[track]):
@@ -278,28 +356,53 @@ class JsonlFileSink:
             self._stale.append(self._slots[entry.track][entry.slot])
         entry.segment.close()
         self._never_again.add(entry.segment.path)
-        self._to_seal.append((entry.segment.path, None, True, suspect))
+        self._queue.add(entry.segment.path, None, recovered=True, suspect=suspect)
 
-    def _resume(self, path: str, cell: Cell | None, offset: int) -> Segment:
+    def _take_over(self, path: str, track: str, slot: int | None, offset: int, beat: Callable[[], None]) -> Segment | None:
+        """Open a file that an earlier writer left, and learn what it shows; None when the disk cannot read it.
+
+        One bad sector must not keep the whole archive from being recorded to: such a file is left as it is.
+        """
+        try:
+            segment = self._resume(path, track, slot, offset)
+            try:
+                if slot is not None:
+                    self._learn(path, track, offset, beat)
+            except OSError:
+                segment.close()
+                raise
+        except SuspectError:
+            raise
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            log.error("%s cannot be read and is left as it is: %s; observer verify says what it should hold", self._root / path, error)
+            self._never_again.add(path)
+            return None
+        return segment
+
+    def _resume(self, path: str, track: str, slot: int | None, offset: int) -> Segment:
         """Open a file that an earlier writer left.
 
         Where fdatasync failed on it, a second one would say that all is well, so the next attempt first cuts what nobody was
         told to be durable.
         """
-        if cell is not None and cell.get() & DOUBT:
-            os.truncate(self._root / path, acknowledged_end(self._root, path, offset, self._board))
+        if slot is not None and self._slots[track][slot].get() & DOUBT:
+            cut_to(self._root / path, acknowledged_end(self._root, path, offset, self._board, of_archive=self._seals))
         before = (self._root / path).stat().st_size
         try:
-            segment = Segment.resume(self._root, path)
+            segment = Segment.resume(self._root, path, offset)
         except SuspectError:
-            if cell is not None:
-                cell.set(cell.get() | DOUBT)
+            # The others of the track too: what they show may follow on what is cut here, and must come again with it.
+            for cell in self._slots[track]:
+                cell.set(cell.get() | DOUBT if cell.get() else 0)
             raise
         if segment.size < before:
             self.torn[path] = before - segment.size
         return segment
 
-    def _learn(self, path: str, track: str, offset: int, life: int, beat: Callable[[], None]) -> None:
+    def _learn(self, path: str, track: str, offset: int, beat: Callable[[], None]) -> None:
+        life = self._board.get("supervisor.life")
         for facts in scan(self._root / path, offset):
             beat()
             for session, _, last in facts.sessions:
@@ -317,6 +420,7 @@ class JsonlFileSink:
             passed = all(start_s > entry.start_s for start_s in self._passed[entry.track].values())
             if over_s < (PASSED_AFTER_S if passed else SEAL_AFTER_S) or entry.segment.dirty:
                 continue
+            entry.segment.look()  # what another hand has removed is only held by the descriptor
             del self._open[key]
             self._leave(entry)
 
@@ -326,7 +430,7 @@ class JsonlFileSink:
         self._never_again.add(path)
         self._slots[entry.track][entry.slot].set(0)
         entry.segment.close()
-        self._to_seal.append((path, entry.segment, False, False))
+        self._queue.add(path, entry.segment, recovered=False, suspect=False)
 
     def _give_up(self, dirty: list[Fresh]) -> dict[str, int]:
         """One of these segments of a track could not be synced: take back what must come again; its first seq by session.
@@ -366,9 +470,9 @@ class JsonlFileSink:
             entry = self._uncut[0]
             path = entry.segment.path
             if entry.segment.committed:
-                os.truncate(self._root / path, entry.segment.committed)
+                cut_to(self._root / path, entry.segment.committed)
                 self._never_again.add(path)
-                self._to_seal.append((path, entry.segment, False, True))
+                self._queue.add(path, entry.segment, recovered=False, suspect=True)
             else:
                 (self._root / path).unlink(missing_ok=True)
             self._slots[entry.track][entry.slot].set(0)

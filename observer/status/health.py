@@ -227,9 +227,13 @@ def _archive(view: View) -> Check:
         return Check("archive", UNKNOWN, "no writer is there to say")
     if state == "ok":
         return Check("archive", OK, f"{archive['root']} can be written")
+    if state == "returning":
+        return Check("archive", OK, f"{archive['root']} can be written again, the fallback's records are being moved back")
     fault: dict[str, Any] = next((entry for entry in view["faults"] if entry["role"] == "writer"), {})
     reason = fault.get("what") or f"{archive['root']}: {state}"
-    return Check("archive", CRITICAL, reason, fault.get("hint") or "observer paths says what is wrong")
+    if state == "fallback":  # records are received and become durable; the fault itself is critical all the same
+        reason += f"; records go to {(view['fallback'] or {}).get('path')}"
+    return Check("archive", WARNING if state == "fallback" else CRITICAL, reason, fault.get("hint") or "observer paths says what is wrong")
 
 
 def _disks(view: View, config: Config) -> Iterator[Check]:

@@ -166,6 +166,10 @@ METRICS = (
         "archive_ok", "1 when the archive can be written.", (), False,
         _one(lambda v: _known(None if v["archive"]["state"] is None else v["archive"]["state"] == "ok")),
     ),
+    Declared(
+        "fallback_bytes", "Records on the fallback that wait to be moved back.", (), False,
+        _one(lambda v: (v["fallback"] or {}).get("bytes")),
+    ),
     Declared("unacknowledged_bytes", "Written and not yet durable.", (), False, _one(lambda v: v["archive"]["unacknowledged"])),
     Declared("window_bytes", "Held in memory until it is durable.", (), False, _one(lambda v: (v["window"] or {}).get("bytes"))),
     Declared("window_limit_bytes", "What may be held.", (), False, _one(lambda v: (v["window"] or {}).get("limit"))),

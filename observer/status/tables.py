@@ -27,7 +27,7 @@ class Table(NamedTuple):
 def tables(status: View) -> list[Table]:
     """The tables of a `/status` answer; faults only when there are some."""
     faults = [_faults(status)] if status["faults"] else []
-    return [*faults, _tracks(status), _files(status), _roles(status), _broker(status), _disks(status), _checks(status)]
+    return [*faults, _tracks(status), _files(status), _roles(status), _broker(status), _archive(status), _disks(status), _checks(status)]
 
 
 def number(value: float | None) -> str:
@@ -103,6 +103,17 @@ def _broker(status: View) -> Table:
         Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
     ]
     return Table("Broker", ("what", "how"), rows)
+
+
+def _archive(status: View) -> Table:
+    archive, fallback = status["archive"], status["fallback"]
+    levels = {check["name"]: check["status"] for check in status["checks"]}
+    rows = [Row(("state", archive["state"] or NONE), levels.get("archive", "")), Row(("not durable yet", size(archive["unacknowledged"])))]
+    if fallback:
+        waits = f"{size(fallback['bytes'])} wait to be moved back" if fallback["bytes"] else "holds nothing"
+        gone = ", vanishes with the power" if fallback["volatile"] else ""
+        rows.append(Row(("fallback", f"{fallback['path']}: {waits}{gone}"), "warning" if fallback["bytes"] else ""))
+    return Table("Archive", ("what", "how"), rows)
 
 
 def _disks(status: View) -> Table:

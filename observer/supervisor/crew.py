@@ -13,7 +13,9 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from multiprocessing.process import BaseProcess
+from operator import or_
 
 from observer.board import TRACKS, Board, LaneWord, pack
 from observer.clock import mono_ns, wall_ns
@@ -96,7 +98,7 @@ class Crew:
             instance: Member(instance, main, Lifecycle(supervisor.heartbeat_timeout, supervisor.restart_backoff), board)
             for instance, main in mains.items()
         }
-        self.left_behind: list[BaseProcess] = []
+        self.left_behind: list[tuple[BaseProcess, int]] = []  # with what of the archive's places they hang on
         self._board = board
         self._pool = pool
         self._drop = drop
@@ -120,7 +122,7 @@ class Crew:
             self._settle_at = now + OOM_SETTLE_S
             self._oom.settle()
         self._renew_lanes(now)
-        self.left_behind = [process for process in self.left_behind if process.exitcode is None]
+        self._count_left_behind()
 
     def end(self, instance: str, now: float, patience: float) -> None:
         """End ``instance`` in order and let a successor follow."""
@@ -265,9 +267,17 @@ class Crew:
         member.died_at, member.last_exit, member.last_oom = now, -signal.SIGKILL, False
         self._count_accepted(member)
         if process := member.child.forget():
-            self.left_behind.append(process)
+            # Of the others none changes anything in the archive or the fallback.
+            self.left_behind.append((process, self._board.get("archive.place") if member.instance == WRITER else 0))
+            self._count_left_behind()  # before its successor is forked, which must not follow it
+
+    def _count_left_behind(self) -> None:
+        self.left_behind = [(process, places) for process, places in self.left_behind if process.exitcode is None]
+        self._board.cell("supervisor.hung").set(reduce(or_, (places for _, places in self.left_behind), 0))
 
     def _say_silent(self, member: Member, now: float) -> None:
+        if member.instance == WRITER:
+            self._board.cell("supervisor.writers_silent").add()
         seen = member.seen()
         age = now - max(member.lifecycle.forked_at, seen.beat)
         state = member.child.process_state()

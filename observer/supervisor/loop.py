@@ -39,6 +39,7 @@ from observer.settings import Settings
 from observer.supervisor.child import RoleMain, bind
 from observer.supervisor.crew import WRITER, Crew
 from observer.supervisor.lifecycle import State
+from observer.supervisor.probing import Probing
 from observer.supervisor.reload import changed_roles
 from observer.supervisor.sentence import sentence
 from observer.supervisor.systemd import Systemd
@@ -88,9 +89,15 @@ def supervise(
         place = error.filename or lock_path(settings)
         raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
     try:
-        return Supervisor(settings, mains, pool_size, each_turn).run()
+        supervisor = Supervisor(settings, mains, pool_size, each_turn)
+        code = supervisor.run()
     finally:
         lock.release()
+    if supervisor.leaves_somebody:
+        # multiprocessing would wait at the exit for a process that the disk holds, perhaps for ever.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def _refuse_foreign_root(runtime_dir: Path) -> None:
@@ -126,6 +133,7 @@ class Supervisor:
         self._wake_read, self._wake_write = socket.socketpair()
         pool = LanePool(producers, pool_size)
         self._crew = Crew(self._board, mains, settings, pool, self._close_in_child)
+        self._probing = Probing(self._board, pool, self._close_in_child)
         self._signals: list[signal.Signals] = []
         self._stop_order: list[str] = []
         self._stop_deadline = 0.0
@@ -147,6 +155,7 @@ class Supervisor:
             self._work_off_signals(now)
             self._bind(now)
             self._crew.turn(now)
+            self._probing.turn(now, self._settings)
             if self._stop_order and self._continue_stop(now):
                 break
             self._each_turn()
@@ -155,6 +164,11 @@ class Supervisor:
         self._systemd.turn(time.monotonic(), "stopped")
         log.info("observer stopped", extra=entry("stopped", "stop", duration=self._up_s()))
         return EXIT_OK
+
+    @property
+    def leaves_somebody(self) -> bool:
+        """Whether a process of ours hangs in a system call and will end when it comes back."""
+        return bool(self._crew.left_behind) or self._probing.alive
 
     def _up_s(self) -> float:
         return round((mono_ns() - self._board.get("supervisor.started")) / 1e9, 1)

@@ -8,7 +8,7 @@ from observer.settings import Settings
 _CONCERNS: dict[str, set[str]] = {
     "archive": {"collector", "writer", "janitor"},
     "retention": {"janitor"},
-    "disk": {"janitor"},
+    "disk": {"janitor", "writer"},
     "kis": {"collector"},
     "swing": {"collector"},
     "scalp": {"collector"},
@@ -22,12 +22,17 @@ def changed_roles(old: Settings, fresh: Settings) -> set[str]:
     """The roles that must be restarted for ``fresh`` to hold.
 
     Raises:
-        ConfigError: it moves the archive, which only a restart of the service can do.
+        ConfigError: it moves the archive or the fallback, which only a restart of the service can do.
     """
     if old.paths != fresh.paths:
         raise ConfigError(
             f"the archive would move from {old.paths.asset_dir} to {fresh.paths.asset_dir}",
             "that needs a restart of the service: systemctl restart observer",
+        )
+    if old.config.archive.fallback != fresh.config.archive.fallback:
+        raise ConfigError(
+            "the fallback would move, and what it holds would be forgotten",
+            "stop the service when the old one holds nothing (.fallback.bytes in observer status --json), then change it",
         )
     changed = [section for section in _CONCERNS if getattr(old.config, section) != getattr(fresh.config, section)]
     return set().union(*(_CONCERNS[section] for section in changed))

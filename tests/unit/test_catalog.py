@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
-from observer.archive.faults import Outage, fault_class
+from observer.archive.faults import ChangedError, HungError, Outage, fault_class
 from observer.cli import VERBS
 from observer.journal import KINDS, entry, fault_kind
 from observer.roles.collector_note import STREAM_TROUBLE
@@ -178,9 +178,16 @@ def disk_threads_own() -> set[str]:
 def leanest_faults() -> list[dict[str, Any]]:
     """Every fault that the code can state, each with no more than it always says."""
     faults = [
-        Outage(OSError(number, "x"), 0.0, 100.0).as_fault()
-        for number in {fault_class(each): each for each in (*errno.errorcode, 0)}.values()
+        Outage(error, 0.0, 100.0).as_fault("x")
+        for error in (
+            *(OSError(number, "x") for number in {fault_class(each): each for each in (*errno.errorcode, 0)}.values()),
+            HungError(None, "x", "x"),
+            ChangedError(None, "x", "x"),
+        )
     ]
+    faults.append(Outage(OSError(None, "x"), 0.0, 100.0, kind="fallback").as_fault("x"))
+    # `Placement` states the outage that a missing mount is under this kind.
+    faults.append({**Outage(ChangedError(None, "x", "x"), 0.0, 100.0).as_fault("x"), "kind": "missing_mount"})
     short = {"class": "x", "severity": "warning", "what": "x", "since": 100.0}
     kinds: set[str] = set(STREAM_TROUBLE.values()) | disk_threads_own()
     for name, node in nodes():
@@ -189,8 +196,6 @@ def leanest_faults() -> list[dict[str, Any]]:
             faults += [{**dict.fromkeys(said, "x"), **short, "kind": kind}] if kind != "archive" else []
         elif (call := fault_call(name, node)) and call.args:
             kinds |= {word(call.args[0])} - {""}
-        elif name == "roles/writer.py" and isinstance(node, ast.keyword) and node.arg == "kind":  # an outage under another name
-            faults.append({**Outage(OSError(None, "x"), 0.0, 100.0).as_fault(), "kind": word(node.value)})
     return faults + [{**short, "kind": kind} for kind in sorted(kinds)]
 
 
@@ -199,7 +204,7 @@ FAULT_KINDS = {fault_kind(fault) for fault in FAULTS}
 
 
 def test_the_faults_are_found() -> None:
-    some = "archive missing_mount disk faults_file disk_watch retention broker_held polling shed disk_hung"
+    some = "archive fallback missing_mount disk faults_file disk_watch retention broker_held polling shed disk_hung"
     assert set(some.split()) <= {fault["kind"] for fault in FAULTS}
 
 
@@ -210,6 +215,7 @@ def test_only_known_places_state_a_fault_whose_kind_is_no_word_in_the_source() -
         if (said and not word(said["kind"])) or (call and not (call.args and word(call.args[0]))):
             places.add(name)
     assert places == {
+        "archive/faults.py",  # `Outage`, of the archive or of the fallback
         "roles/collector_note.py",  # STREAM_TROUBLE
         "roles/disk_watch.py",  # `_guarded`, see `disk_threads_own`
         "roles/faults.py",  # `FaultBook` shows what it was given
@@ -223,9 +229,9 @@ def test_every_fault_has_a_page_of_its_own() -> None:
         if fault_kind(fault) == "archive_unknown" and (fault["kind"], fault["class"]) != ("archive", "unknown")
     }
     assert astray == set()
-    assert {fault_class(number) for number in errno.errorcode} | {"unknown"} == {
-        kind.removeprefix("archive_") for kind in KINDS if kind.startswith("archive_")
-    }
+    classes = {fault_class(number) for number in errno.errorcode} | {"unknown", "hung", "changed"}  # the last two have no errno
+    assert classes == {kind.removeprefix("archive_") for kind in KINDS if kind.startswith("archive_")}
+    assert classes == {fault["class"] for fault in FAULTS if fault["kind"] == "archive"}
 
 
 def test_every_kind_is_sent_by_something() -> None:

@@ -465,7 +465,7 @@ class TestPlaces:
             (tmp_path / name).mkdir()
             (tmp_path / name).chmod(0o750)
         by_name = {result.name: result for result in places.look_at_places(host)}
-        assert list(by_name) == ["archive", "cache", "runtime"]
+        assert list(by_name) == ["archive", "fallback", "cache", "runtime"]
         assert "GiB free, probe" in by_name["cache"].what
         assert " 0750, " in by_name["cache"].what
         assert "not there yet, will be made" in by_name["runtime"].what

@@ -81,6 +81,6 @@ def test_a_line_has_the_keys_that_the_contract_names(tmp_path: Path) -> None:
     document = (Path(__file__).parents[2] / "docs" / "data-contract.md").read_text("utf-8")
     section = document[document.index("## The flight recorder's lines") : document.index("## Reading it")]
     named = {key for row in re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE) for key in re.findall(r"`(\w+)`", row)}
-    line = FlightLine(Board(["collector", "writer"]), "writer", tmp_path).next(Figures())
+    line = FlightLine(Board(["collector", "writer"])).next(Figures(), tmp_path)
     assert set(line) == named
     assert 0 <= line["cpu"] <= 1

@@ -101,7 +101,7 @@ def test_each_turn_beats_and_the_note_says_what_was_measured(tmp_path: Path) -> 
     one.turn(time.monotonic())
     assert context.board.get("role.janitor.beat") > 0
     note = context.board.note("janitor").read()
-    assert note is not None and {"archive", "cache", "runtime"} == set(note["disk"][0]["holds"])
+    assert note is not None and {"archive", "cache", "fallback", "runtime"} == set(note["disk"][0]["holds"])
     assert note["processes"]["janitor"]["rss"] > 0
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from observer.archive.lines import facts_of
 from observer.archive.segment import Segment, SuspectError
 from observer.delivery.batch import Batch
 
@@ -173,3 +174,24 @@ def test_a_symbolic_link_in_the_place_of_a_file_is_refused(tmp_path: Path) -> No
     (tmp_path / PATH).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
         Segment.resume(tmp_path, PATH)
+
+
+def test_what_a_power_loss_left_behind_zeros_is_cut_but_nothing_that_is_known_to_be_durable(tmp_path: Path) -> None:
+    place = tmp_path / PATH
+    place.parent.mkdir(parents=True)
+    whole, pieces, behind = b'{"seq":1}\n', b'{"seq":2,"x' + bytes(40) + b"}\n", b'{"seq":9}\n'
+    place.write_bytes(whole + pieces + behind)
+    durable = len(whole + pieces)
+    segment = Segment.resume(tmp_path, PATH, durable)
+    assert segment.size == durable + len(behind)
+    segment.close()
+    segment = Segment.resume(tmp_path, PATH)
+    assert segment.size == len(whole)
+    segment.close()
+    assert place.read_bytes() == whole
+
+
+def test_a_line_with_a_zero_byte_is_no_line_of_an_archive() -> None:
+    line = b'{"v":1,"session":"c1","track":"scalp","seq":%d,"ts":"t","recv":"r","source":"s"%b}\n'
+    facts = facts_of(line % (1, b"") + line % (2, b"\0\0") + line % (3, b""), 0)
+    assert (facts.lines, facts.heads, facts.sessions) == (3, 2, [("c1", 1, 1), ("c1", 3, 3)])

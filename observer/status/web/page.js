@@ -130,6 +130,17 @@ function broker(status) {
   return table("Broker", [["what", false, (r) => r[0]], ["how", false, (r) => r[1]]], rows, (r) => r[2] ?? "");
 }
 
+function archive(status) {
+  const a = status.archive, f = status.fallback;
+  const level = (status.checks.find((check) => check.name === "archive") ?? {}).status ?? "";
+  const rows = [["state", a.state ?? NONE, level], ["not durable yet", size(a.unacknowledged)]];
+  if (f) {
+    const waits = f.bytes ? `${size(f.bytes)} wait to be moved back` : "holds nothing";
+    rows.push(["fallback", `${f.path}: ${waits}${f.volatile ? ", vanishes with the power" : ""}`, f.bytes ? "warning" : ""]);
+  }
+  return table("Archive", [["what", false, (r) => r[0]], ["how", false, (r) => r[1]]], rows, (r) => r[2] ?? "");
+}
+
 function disks(status) {
   const levels = Object.fromEntries(status.checks.map((check) => [check.name, check.status]));
   return table("Disk", [
@@ -175,7 +186,7 @@ function draw(status) {
   measure(status);
   document.body.classList.remove("stale");
   headline(status.summary.level, sentence(status), status.summary.hint, `As of ${status.time.slice(0, 19).replace("T", " ")} KST`);
-  const drawn = [faults(status), tracks(status), files(status), roles(status), broker(status), disks(status), checks(status)];
+  const drawn = [faults(status), tracks(status), files(status), roles(status), broker(status), archive(status), disks(status), checks(status)];
   const place = document.getElementById("tables");
   const chosen = document.getSelection();
   if (chosen && !chosen.isCollapsed && place.contains(chosen.anchorNode)) return; // somebody is copying text

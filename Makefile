@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host trial lint bench drill dist bundle install uninstall pins clean
+.PHONY: help run test test-host trial lint bench drill sweep dist bundle install uninstall pins clean
 
 PREFIX ?= /usr/local
 PINS := systemd/constraints.txt
@@ -56,8 +56,12 @@ lint: $(STAMP) ## formatting, lint, types
 bench: $(STAMP) ## speed and size against a bare loop, in one run
 	$(BIN)/python -m tests.bench.measure
 
-drill: $(STAMP) ## kill storms against the simulator's truth (about 15 minutes)
+drill: $(STAMP) ## kill storms against the simulator's truth; as root also while disk faults come and go (about 30 minutes)
 	$(BIN)/python -m tests.bench.storm
+
+sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 10 minutes)
+	tests/host/prepare
+	$(BIN)/python -m tests.sweep
 
 dist: $(TOOLS)/.made ## the archive that installs without a network: dist/observer-VERSION.tar.gz
 	@$(TOOLS)/bin/python -B systemd/installer/bundle.py --archive dist

@@ -22,6 +22,8 @@ from pathlib import Path
 import psutil
 
 from observer.archive.verify import verify_days
+from tests.host.disk import Disk
+from tests.host.fault_storm import FaultsThatComeAndGo, kill_writers
 from tests.service.stack import Stack
 from tests.waiting import wait_until
 
@@ -29,6 +31,8 @@ PROJECT = Path(__file__).parent.parent.parent
 RATE = 3000
 HEARTBEAT_S = 3.0
 SETTLE_S = 15.0
+DISK_BYTES = 16 * 1024**3  # of an image with holes; it takes what is recorded
+UNPRIVILEGED = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")  # root obeys modes when it has no capabilities
 
 
 @contextmanager
@@ -43,6 +47,41 @@ def market(rate: float = RATE) -> Iterator[Stack]:
     finally:
         stack.close()
     shutil.rmtree(directory)
+
+
+def storm_faults(kills: int) -> bool:
+    """SIGKILLs of the writer while faults come and go on a filesystem of its own; needs root."""
+    name = f"{kills} SIGKILLs of the writer while its disk fills, turns read-only and is forbidden"
+    if os.geteuid() != 0:
+        print(f"{name}: NOT TESTED, it needs root", flush=True)
+        return True
+    dice = random.Random(4)
+    (PROJECT / "build").mkdir(exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
+    disk = Disk(directory, size=DISK_BYTES)
+    (directory / "stack").mkdir()
+    stack = Stack(directory / "stack", rate=RATE, symbols=40, archive=disk.point / "archive", heartbeat=f"{HEARTBEAT_S:g}s", roll="2s")
+    try:
+        stack.start(through=UNPRIVILEGED)
+        faults = FaultsThatComeAndGo(disk, stack, dice)
+        took = kill_writers(stack, kills, dice, lambda done, _: _say_progress(done, kills))
+        faults.end()
+        wait_until(lambda: stack.status().get("archive", {}).get("state") == "ok" and not stack.status()["faults"], 120, "the way back")
+        came = ", ".join(f"{kind} {count}" for kind, count in sorted(faults.counts.items()))
+        shed = stack.status()["tracks"]["scalp"]["shed"]
+        sessions = stack.state()["accepted"]
+        extra = f"WebSocket sessions {sessions}; faults: {came}; shed {shed}; kill to durable: {percentiles(took)}"
+        good = finish(name, stack, extra)
+    finally:
+        stack.close()
+        disk.close()
+    shutil.rmtree(directory)
+    return good
+
+
+def _say_progress(done: int, kills: int) -> None:
+    if done % 100 == 0:
+        print(f"  {done} of {kills} kills", flush=True)
 
 
 def finish(name: str, stack: Stack, extra: str) -> bool:
@@ -192,13 +231,17 @@ def main() -> int:
     """Run the storms; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--writer", type=int, default=200, help="kills of the writer (default %(default)s)")
+    parser.add_argument("--faults", type=int, default=1000, help="kills of the writer while faults come and go (default %(default)s)")
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
+    parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")
     options = parser.parse_args()
     print(f"{RATE:,} ticks/s over 40 symbols, Python {sys.version.split()[0]}, {os.cpu_count()} cores", flush=True)
     storms: list[Callable[[], bool]] = [
-        lambda: storm_writer(options.writer), lambda: storm_collector(options.collector), stopped_roles,
-        lambda: killed_supervisor(5), stop_under_load,
+        lambda: storm_writer(options.writer), lambda: storm_faults(options.faults), lambda: storm_collector(options.collector),
+        stopped_roles, lambda: killed_supervisor(5), stop_under_load,
     ]  # fmt: skip
+    if options.only_faults:
+        storms = [lambda: storm_faults(options.faults)]
     results = [storm() for storm in storms]
     return 0 if all(results) else 1
 

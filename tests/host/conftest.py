@@ -15,7 +15,23 @@ from tests.host.disk import Disk
 from tests.host.installed import Installed, build_archive, make, previous_revision, unpack
 from tests.service.stack import Stack
 
-TOOLS = ("strace", "losetup", "mkfs.ext4", "mount", "umount", "setpriv", "setsid", "git", "make", "nsenter", "unshare", "systemd-nspawn")
+TOOLS = (
+    "strace",
+    "losetup",
+    "mkfs.ext4",
+    "mkfs.xfs",
+    "xfs_io",
+    "fsfreeze",
+    "mount",
+    "umount",
+    "setpriv",
+    "setsid",
+    "git",
+    "make",
+    "nsenter",
+    "unshare",
+    "systemd-nspawn",
+)
 MakeDisk = Callable[..., Disk]
 MakeStack = Callable[..., Stack]
 MakeContainer = Callable[..., Container]
@@ -37,8 +53,8 @@ def disk(tmp_path: Path) -> Iterator[MakeDisk]:
     """Makes the filesystem of this test."""
     disks: list[Disk] = []
 
-    def make(**options: int) -> Disk:
-        disks.append(Disk(tmp_path, **options))
+    def make(**options: object) -> Disk:
+        disks.append(Disk(tmp_path, **options))  # type: ignore[arg-type]
         return disks[-1]
 
     yield make

@@ -1,4 +1,4 @@
-"""A disk that refuses, on real ext4: a fault with a name, a begin and an end; nothing is lost, doubled or claimed too early."""
+"""A disk that refuses where there is no fallback, on real ext4: records are held; nothing is lost, doubled or claimed too early."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def kill_writer_while_supervisor_waits(stack: Stack) -> int:
 
 def test_a_full_disk_is_a_fault_that_ends_with_everything_on_disk(disk: MakeDisk, recorder: MakeStack) -> None:
     small = disk()
-    market = recorder(rate=1000, archive=small.point)
+    market = recorder(rate=1000, fallback="none", archive=small.point)
     market.start()
     probe, writer = Probe(market), market.pid("writer")
     fill_until_refused(small, market)
     held = receives_and_holds(market)
-    assert market.status()["archive"]["state"] == "fault"
+    assert market.status()["archive"]["state"] == "held"
     assert market.pid("writer") == writer
     small.give_back()
     goes_on(market, held)
@@ -98,7 +98,7 @@ def test_a_full_disk_frees_itself_by_ballast_and_oldest_days_and_recording_goes_
 
 def test_a_disk_without_inodes_is_the_same_fault(disk: MakeDisk, recorder: MakeStack) -> None:
     small = disk(inodes=64)
-    market = recorder(rate=1000, archive=small.point, roll="2s")
+    market = recorder(rate=1000, fallback="none", archive=small.point, roll="2s")
     market.start()
     wait_until(lambda: market.durable("system") > 0, 10, "a system file, so that the next new file is one of ticks")
     probe, writer = Probe(market), market.pid("writer")
@@ -115,7 +115,7 @@ def test_a_disk_without_inodes_is_the_same_fault(disk: MakeDisk, recorder: MakeS
 
 def test_a_writer_killed_on_a_full_disk_loses_and_doubles_nothing(disk: MakeDisk, recorder: MakeStack) -> None:
     small = disk()
-    market = recorder(rate=1000, archive=small.point)
+    market = recorder(rate=1000, fallback="none", archive=small.point)
     market.start()
     probe = Probe(market)
     fill_until_refused(small, market)
@@ -134,7 +134,7 @@ def test_a_writer_killed_on_a_full_disk_loses_and_doubles_nothing(disk: MakeDisk
 
 def test_a_disk_that_became_read_only_is_a_fault_that_ends_with_everything_on_disk(disk: MakeDisk, recorder: MakeStack) -> None:
     small = disk()
-    market = recorder(rate=1000, archive=small.point)
+    market = recorder(rate=1000, fallback="none", archive=small.point)
     service = market.start()
     probe = Probe(market)
     try:
@@ -157,7 +157,7 @@ def test_a_disk_that_became_read_only_is_a_fault_that_ends_with_everything_on_di
 
 def test_a_directory_that_may_not_be_written_is_named_and_given_back_as_the_hint_says(disk: MakeDisk, recorder: MakeStack) -> None:
     small = disk()
-    market = recorder(rate=1000, archive=small.point, roll="2s")
+    market = recorder(rate=1000, fallback="none", archive=small.point, roll="2s")
     # Root obeys modes once it has no capabilities; another account may not even reach the interpreter.
     market.start(through=("setpriv", "--bounding-set", "-all", "--inh-caps", "-all"))
     probe, writer = Probe(market), market.pid("writer")

@@ -39,8 +39,9 @@ def test_a_failed_fdatasync_makes_the_segment_suspect_and_its_records_come_again
         wait_for_more(market)
     assert market.pid("writer") == writer
     wait_until(lambda: any(seal["suspect"] for seal in events(market, "segment_sealed")), 20, "the seal of a suspect segment")
-    suspect = [seal["path"] for seal in events(market, "segment_sealed") if seal["suspect"]]
-    assert any(path.startswith("scalp/") for path in suspect)
+    # Of which track it is depends on what was written in that moment: the others of the same commit may be well.
+    suspect = [seal for seal in events(market, "segment_sealed") if seal["suspect"]]
+    assert all((market.archive / seal["path"]).stat().st_size == seal["bytes"] for seal in suspect)
     told_with_begin_and_end(market, "device")
     probe.end()
     proven(market)
@@ -71,7 +72,7 @@ def test_calls_that_fail_cost_no_record(recorder: MakeStack, injections: list[st
 
 
 def test_a_disk_that_becomes_read_only_under_open_files_is_waited_for(recorder: MakeStack) -> None:
-    market = recorder(rate=1000)
+    market = recorder(rate=1000, fallback="none")
     market.start()
     probe, writer = Probe(market), market.pid("writer")
     with tampered(writer, ["write:error=EROFS:when=3+", "ftruncate:error=EROFS:when=1+"], market.directory):
@@ -118,7 +119,7 @@ def test_a_writer_killed_while_it_recovers_loses_and_doubles_nothing(recorder: M
 
 
 def test_a_recovery_that_fails_is_tried_again_until_the_disk_is_well(recorder: MakeStack) -> None:
-    market = recorder(rate=1000)
+    market = recorder(rate=1000, fallback="none")
     service = market.start()
     probe, dead = Probe(market), market.pid("writer")
     with tampered(service.pid, ["fdatasync:error=EIO:when=1..2"], market.directory):

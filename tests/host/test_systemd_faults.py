@@ -40,16 +40,18 @@ def wait_for_end(observer: Installed, kind: str, held: int) -> None:
     observer.wait_for(lambda: story(observer, kind)[-1]["OBSERVER_EVENT"] == "fault_end", 20, f"the end of {kind} in the journal")
     end = story(observer, kind)[-1]
     assert float(end["OBSERVER_DURATION"]) > 0
-    assert re.search(r"ended after [\d.]+ s, \d+ attempts?: ", end["MESSAGE"])
+    assert re.search(r"ended after [\d.]+ s, \d+ attempts?, [\d,]+ records moved back: ", end["MESSAGE"])
 
 
-def receives_more(observer: Installed, count: int = 500) -> int:
-    """Wait until ``count`` more ticks came in while none can be written; nothing of them is claimed. Returns how many there are."""
-    before = observer.status()["tracks"]["scalp"]["received"]
-    observer.wait_for(lambda: observer.status()["tracks"]["scalp"]["received"] >= before + count, 20, "ticks received meanwhile")
-    tracks = observer.status()["tracks"]["scalp"]
-    assert tracks["in_flight"] > 0 and tracks["shed"] == 0
-    return int(tracks["received"])
+def records_elsewhere(observer: Installed, count: int = 500) -> int:
+    """Wait until ``count`` more ticks became durable on the fallback; none is shed. Returns how many came in."""
+    observer.wait_for(lambda: observer.status()["archive"]["state"] == "fallback", 20, "recording on the fallback")
+    before = observer.durable()
+    observer.wait_for(lambda: observer.durable() >= before + count, 20, "durable ticks on the fallback")
+    status = observer.status()
+    assert status["archive"]["state"] == "fallback"
+    assert status["tracks"]["scalp"]["shed"] == 0
+    return int(status["tracks"]["scalp"]["received"])
 
 
 def test_an_archive_that_is_taken_from_the_service_is_named_and_comes_back(install: Install) -> None:
@@ -62,7 +64,7 @@ def test_an_archive_that_is_taken_from_the_service_is_named_and_comes_back(insta
     assert begin["OBSERVER_COMPONENT"].startswith(f"{STATE}/scalp")
     assert begin["OBSERVER_OWNER"] == "root:root"
     assert begin["OBSERVER_UID"] == machine.output("id", "-u", "observer")
-    held = receives_more(observer)
+    held = records_elsewhere(observer)
     machine.run("observer", "paths", "--fix", check=False)
     wait_for_end(observer, "archive_permission", held)
     observer.verify()
@@ -73,7 +75,7 @@ def test_a_mode_that_forbids_writing_is_named(install: Install) -> None:
     observer.container.run("sh", "-c", f"chmod 0550 {STATE}/scalp/2*")
     begin = wait_for_begin(observer, "archive_permission")
     assert (begin["OBSERVER_OWNER"], begin["OBSERVER_MODE"]) == ("observer:observer", "0550")
-    held = receives_more(observer)
+    held = records_elsewhere(observer)
     observer.container.run("observer", "paths", "--fix", check=False)
     wait_for_end(observer, "archive_permission", held)
     observer.verify()
@@ -90,7 +92,7 @@ def test_a_full_disk_is_said_and_explained_in_english_and_in_korean(install: Ins
     observer.wait_for(refused, 30, "a full disk")
     begin = wait_for_begin(observer, "archive_space")
     assert begin["ERRNO"] == "28"
-    held = receives_more(observer)
+    held = records_elsewhere(observer)
     small.give_back()
     wait_for_end(observer, "archive_space", held)
     machine = observer.container
@@ -115,7 +117,7 @@ def test_a_disk_that_became_read_only_is_said_and_survived(install: Install, dis
         machine.kill(supervisor, signal.SIGCONT)
     begin = wait_for_begin(observer, "archive_read_only")
     assert begin["ERRNO"] == "30"
-    held = receives_more(observer)
+    held = records_elsewhere(observer)
     small.remount("rw")
     wait_for_end(observer, "archive_read_only", held)
     observer.verify()
@@ -146,10 +148,12 @@ def test_a_writer_stuck_in_a_frozen_disk_is_left_behind_and_said(install: Instal
         assert observer.role_pid("supervisor") == observer.container.main_pid("observer")
         assert observer.ask("/live")[0] == 200
         observer.wait_for(lambda: observer.status()["roles"]["writer"]["pid"] not in (None, pid), 10, "a successor")
+        records_elsewhere(observer)
     finally:
         run("fsfreeze", "--unfreeze", small.point)
     before = observer.durable()
     observer.wait_for(lambda: observer.durable() > before + 200, 30, "ticks after the thaw")
+    wait_for_end(observer, "archive_hung", before)
     observer.stop()
     report = verify_days(observer.archive, None, observer.truth)
     assert report.problems == [], "\n".join(map(str, report.problems[:5]))

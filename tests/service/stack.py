@@ -22,6 +22,7 @@ CONFIG = """
 [archive]
 root = "{root}"
 window = "{window}"
+fallback = "{fallback}"
 roll = {{ swing = "1h", scalp = "{roll}", system = "1d" }}
 [disk]
 interval = "1s"
@@ -46,7 +47,7 @@ stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "trs": '["H0STCNT0"]'}
+DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
 
 
 def configuration(**settings: object) -> str:
@@ -93,7 +94,7 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Stack:
         **settings: str,
     ) -> None:
         self.directory = directory
+        self.rate = rate
         self.archive = archive or directory / "archive"
         self.truth = directory / "truth.jsonl"
         self.symbols = symbols if isinstance(symbols, tuple) else tuple(f"{100_000 + 10 * number:06d}" for number in range(symbols))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from observer.archive.verify import verify_days
 from tests.service.conftest import StartStack
 from tests.service.stack import Process, Stack
 from tests.waiting import wait_until
@@ -68,10 +69,10 @@ def test_a_busy_port_is_a_fault_of_a_running_service_that_ends_when_the_port_is_
 
 
 def test_an_unwritable_root_is_a_fault_of_a_running_service_and_costs_no_record(stack: StartStack, tmp_path: Path) -> None:
-    market = stack(rate=100)
+    market = stack(rate=100, fallback="none")
     (tmp_path / "archive").write_text("a file where the archive belongs")
     service = market.start(until_data=False)
-    wait_until(lambda: market.status().get("archive", {}).get("state") == "fault", 15, "the fault")
+    wait_until(lambda: market.status().get("archive", {}).get("state") == "held", 15, "the fault")
     assert requests.get(f"http://{market.listen}/ready", timeout=5).status_code == 503
     wait_until(lambda: market.status()["tracks"]["scalp"]["received"] > 200, 10, "ticks received meanwhile")
     status = market.status()
@@ -84,6 +85,23 @@ def test_an_unwritable_root_is_a_fault_of_a_running_service_and_costs_no_record(
     assert ["ended after" in line for line in said] == [False, True], said
     assert market.status()["tracks"]["scalp"]["shed"] == 0
     assert service.stop() == 0
+
+
+def test_while_the_root_is_unwritable_records_go_to_the_fallback_and_come_back(stack: StartStack, tmp_path: Path) -> None:
+    market = stack(rate=100, fallback=str(tmp_path / "fallback"))
+    (tmp_path / "archive").write_text("a file where the archive belongs")
+    service = market.start()
+    status = market.status()
+    assert status["archive"]["state"] == "fallback"
+    assert status["fallback"]["path"] == str(tmp_path / "fallback")
+    wait_until(lambda: requests.get(f"http://{market.listen}/ready", timeout=5).status_code == 200, 5, "received and durable is ready")
+    (tmp_path / "archive").unlink()
+    wait_until(lambda: market.status()["archive"]["state"] == "ok", 20, "the archive takes records again")
+    wait_until(lambda: "records moved back" in service.text(), 10, "the end of the fault in the log")
+    assert list((tmp_path / "fallback").rglob("scalp/*/*.jsonl")) == []
+    assert service.stop() == 0
+    report = verify_days(market.archive, None, market.truth)
+    assert (report.problems, report.doubled, report.missing_unexplained) == ([], 0, 0)
 
 
 def test_an_unknown_symbol_is_said_and_the_others_are_recorded(stack: StartStack) -> None:

@@ -125,7 +125,7 @@ class Market:
         end = time.monotonic() + patience_s
         while not done():
             if time.monotonic() >= end:
-                raise WrongError(f"not within {patience_s} s: {what}; state {self.state}, faults {self.faults}:\n{self.said()}")
+                raise WrongError(f"not within {patience_s} s: {what}; state {self.state}, faults {self.told}:\n{self.said()}")
             self.watch()
             time.sleep(0.001)
 
@@ -159,6 +159,11 @@ class Market:
     def faults(self) -> list[str]:
         """The faults it states."""
         return [f"{fault['kind']}:{fault['class']}" for fault in (self.board.note("writer").read() or {}).get("faults", [])]
+
+    @property
+    def told(self) -> list[str]:
+        """What it says of them."""
+        return [f"{fault['what']}: {fault['action']}" for fault in (self.board.note("writer").read() or {}).get("faults", [])]
 
     # ---------------------------------------------------------------------------------------------- the producer
 

@@ -71,7 +71,7 @@ class FlightLine:
         self._before: dict[str, int] | None = None
         self._at = time.monotonic()
         self._bytes = 0
-        psutil.cpu_percent(None)  # the first answer of a process says nothing
+        _cpu()  # the first answer of a process says nothing
 
     def next(self, figures: Figures, store: Path) -> dict[str, Any]:
         """The next line's content.
@@ -105,7 +105,7 @@ class FlightLine:
                 "free": disk.f_bavail * disk.f_frsize,
                 "inodes": disk.f_favail,
             },
-            "cpu": round(psutil.cpu_percent(None) / 100, 3),
+            "cpu": _cpu(),
             "restarts": {name: self._board.get(f"role.{name}.restarts") for name in self._board.instances},
             "faults": [fault["what"] for note in self._notes() for fault in note.get("faults", [])],
         }
@@ -141,3 +141,11 @@ def _percentiles(values: deque[float]) -> dict[str, float | None]:
         return {"p50": None, "p99": None}
     ordered = sorted(values)
     return {"p50": round(ordered[len(ordered) // 2], 2), "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 2)}
+
+
+def _cpu() -> float:
+    """The host's busy share since the last call; 0 where it cannot be read, which is no fault of the disk we write to."""
+    try:
+        return round(psutil.cpu_percent(None) / 100, 3)
+    except OSError:
+        return 0.0

@@ -231,10 +231,14 @@ class Placement:
         """Record to ``store``: for the first time in this process, or because the one before refused."""
         if store.name == FALLBACK:
             leave_archive(self._board)  # before anything of the fallback is acknowledged
-        if self.recording is None:
-            self.recording = self._first_recording(store)
-        else:
-            self.recording.move(store)
+        try:
+            if self.recording is None:
+                self.recording = self._first_recording(store)
+            else:
+                self.recording.move(store)
+        except BaseException:
+            store.leave()  # its lock would keep every later attempt out
+            raise
         if store.name == ARCHIVE:
             came_back(self._board)
         if store.sink.torn:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -17,6 +18,7 @@ from observer.archive.fallback import pending
 from observer.archive.lines import SliceFacts
 from observer.archive.verify import verify_days
 from observer.roles import moving_back, placement, prober, stores
+from observer.roles.recording import Recording
 from observer.sinks.flight import FlightRecorder
 from observer.sinks.store import ARCHIVE
 from tests.faulty_disk import Died, FaultyDisk
@@ -94,6 +96,33 @@ def test_what_was_moved_back_is_said_with_the_end_of_the_fault(scene: Scene, dis
     assert ended["moved"] >= 20
     assert ended["until"] >= ended["since"] == begun["since"]
     scene.settled()
+
+
+def test_a_figure_that_cannot_be_read_is_no_fault_of_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_interval: None) -> float:
+        raise OSError(errno.EMFILE, "Too many open files", "/proc/stat")
+
+    monkeypatch.setattr("psutil.cpu_percent", refuse)
+    scene = Scene(tmp_path)
+    scene.send(10)
+    scene.settled()
+    assert scene.on_fallback() == []
+
+
+def test_an_archive_with_which_recording_could_not_begin_is_closed_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[bool] = []
+
+    def begin(*arguments: Any) -> Recording:
+        if not failed:
+            failed.append(True)
+            raise OSError(errno.EIO, "Input/output error", "somewhere")
+        return Recording(*arguments)
+
+    monkeypatch.setattr(placement, "Recording", begin)
+    scene = Scene(tmp_path)
+    scene.send(10)
+    scene.settled()
+    whole(scene)
 
 
 def test_both_gone_the_window_holds_until_one_comes_back(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

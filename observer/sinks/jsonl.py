@@ -117,6 +117,11 @@ class JsonlFileSink:
             end_s = name.start_s + self._rolls[name.track]
             entry = OpenSegment(segment, name.track, name.start_s, end_s, name.number, _NO_SLOT if slot is None else slot)
             doubt = path in doubted or (slot is not None and bool(self._slots[name.track][slot].get() & DOUBT))
+            if doubt and not segment.size:  # as in `_cut_suspects`: it is not to use up a number
+                segment.close()
+                (self._root / path).unlink()
+                self._stale += [] if slot is None else [self._slots[name.track][slot]]
+                continue
             running = (end_s + SEAL_AFTER_S) * SECOND_NS > now_ns and (name.track, name.start_s) not in self._open
             shortened = segment.size < offset  # by another hand: nobody knows what else it does
             if running and not doubt and not shortened:

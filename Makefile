@@ -59,9 +59,10 @@ bench: $(STAMP) ## speed and size against a bare loop, in one run
 drill: $(STAMP) ## kill storms against the simulator's truth; as root also while disk faults come and go (about 30 minutes)
 	$(BIN)/python -m tests.bench.storm
 
-sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 10 minutes)
+sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 20 minutes)
 	tests/host/prepare
 	$(BIN)/python -m tests.sweep
+	OBSERVER_SWEEP_STEP=1 $(BIN)/python -m pytest tests/unit/test_placement.py -k "at_each_of_its_calls or each_call_that_fails" --timeout 1800
 
 dist: $(TOOLS)/.made ## the archive that installs without a network: dist/observer-VERSION.tar.gz
 	@$(TOOLS)/bin/python -B systemd/installer/bundle.py --archive dist

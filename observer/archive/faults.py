@@ -16,6 +16,7 @@ Each error belongs to a class, and what is done depends on it:
     device       the segment is suspect from its last commit; the fallback
     hung         the writer was left behind; its successor begins on the fallback
     changed      the archive's directory is another one, or gone; the fallback
+    foreign      of the fallback only: it belongs to another archive, and is not touched
     resources    nothing is moved: it would need what is missing; the same store is tried again
 
 A disposable prober tries the archive after 1, 2, 3, 4 and then every 5 s; `why_not_return` says what its finding allows.
@@ -186,6 +187,12 @@ class Outage:
         """Whether ``error`` is of the fault that is known already."""
         return class_of(error) == self.of
 
+    @property
+    def _cannot(self) -> str:
+        if isinstance(self.error, UnreadableError):
+            return "not all that the fallback holds can be moved back, as a file of the archive cannot be read"
+        return "the fallback cannot be used" if self.kind == "fallback" else "the archive cannot be written"
+
     def as_fault(self, action: str, severity: str = "critical") -> dict[str, object]:
         """The fault as it stands in the role's note; ``action`` says what becomes of the records meanwhile."""
         path = str(self.error.filename or "")
@@ -198,7 +205,7 @@ class Outage:
             "class": self.of,
             "severity": severity,
             "since": self.since_wall,
-            "what": f"the {self.kind} cannot be written: {said}{f': {path}' if path and path not in said else ''}",
+            "what": f"{self._cannot}: {said}{f': {path}' if path and path not in said else ''}",
             "hint": _FALLBACK_HINT if self.kind == "fallback" else _HINTS[self.of],
             "action": action,
             "path": path,

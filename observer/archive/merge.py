@@ -1,7 +1,7 @@
 """The way back: files of the fallback become files of the archive, each record exactly once.
 
     fallback file ──what the archive's files of that interval lack──▶ <name>.<n>.jsonl.part ──fsync, rename──▶ <name>.<n>.jsonl
-                                                                         (n >= 64)                 seal, durable │
+                                     in pieces of 16 MiB                   (n >= 64)                     seal, durable │
                                      the fallback's file is removed ◀───────────────────────────────────────────┘
 
 Interrupted anywhere, the next merge of the same file finds by identity what the archive has already, and goes on. Whoever
@@ -31,6 +31,7 @@ from observer.paths import sync_dir
 log = logging.getLogger("observer.archive")
 
 PART = ".part"
+PIECE_BYTES = 16 * 1024 * 1024  # so much of the work at most is lost by a kill; a writer killed twice a second still gets on
 LEFTOVER = ".leftover"
 
 
@@ -128,6 +129,9 @@ def _merge_new(
         for data, facts in _slices(source, touching):
             unknown += facts.lines - facts.heads
             new.write(_lacking(data, facts, held))
+            if new.size >= PIECE_BYTES and (seal := new.finish()):
+                yield Merged(seal, seal.lines)
+                new = _NewFile(root, name)
             for run in facts.sessions:
                 held.add(*run)
             yield None
@@ -176,7 +180,7 @@ class _NewFile:
         self._path = segment_path(name.track, name.start_s, number)
         self._part = root / (self._path + PART)
         self._descriptor = -1
-        self._size = 0
+        self.size = 0
         self._digest = hashlib.sha256()
         self._facts: list[SliceFacts] = []
 
@@ -193,9 +197,9 @@ class _NewFile:
                 rest = rest[os.write(self._descriptor, rest) :]
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(self._part)) from error
-        self._size += len(data)
+        self.size += len(data)
         self._digest.update(data)
-        self._facts.append(facts_of(data, self._size))
+        self._facts.append(facts_of(data, self.size))
 
     def finish(self) -> Seal | None:
         """Give it its name, durably; None when there was nothing to write."""
@@ -212,7 +216,7 @@ class _NewFile:
         return Seal(
             path=self._path,
             lines=sum(facts.lines for facts in self._facts),
-            bytes=self._size,
+            bytes=self.size,
             sha256=self._digest.hexdigest(),
             first_recv=next((facts.first_recv for facts in self._facts if facts.first_recv), None),
             last_recv=next((facts.last_recv for facts in reversed(self._facts) if facts.last_recv), None),

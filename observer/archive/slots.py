@@ -11,20 +11,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from observer.archive.segment import Segment
-from observer.board import SLOTS, TRACKS, Board
+from observer.board import SLOTS, TRACKS, Board, Cell
 
 _OFFSET_BITS, _NUMBER_BITS, _START_BITS = 36, 6, 21
 MOST_NUMBERS = (1 << _NUMBER_BITS) - 1
 DOUBT = 1 << _OFFSET_BITS + _NUMBER_BITS + _START_BITS
 
 
-def doubt_all(board: Board) -> None:
-    """Doubt every file of the archive that was open: a writer was ended in a call that may have failed after it."""
-    for track in TRACKS:
-        for slot in range(SLOTS):
-            cell = board.cell(f"track.{track}.durable{slot}")
+class SlotTable:
+    """The slots of one store.
+
+    Args:
+        board: the board.
+        words: which of its words they are, ``durable`` (the archive's) or ``fallback``.
+    """
+
+    def __init__(self, board: Board, words: str) -> None:
+        self._cells = {track: [board.cell(f"track.{track}.{words}{slot}") for slot in range(SLOTS)] for track in TRACKS}
+
+    def cell(self, track: str, slot: int) -> Cell:
+        """The word of a slot."""
+        return self._cells[track][slot]
+
+    def find(self, track: str, start_s: int, number: int) -> tuple[int | None, int]:
+        """The slot that speaks of a file, and its durable bytes; None and 0 when none does."""
+        for slot, cell in enumerate(self._cells[track]):
+            if names_file(cell.get(), start_s, number):
+                return slot, offset_of(cell.get())
+        return None, 0
+
+    def doubt(self, track: str) -> None:
+        """Doubt every file of ``track`` that is, or was, open."""
+        for cell in self._cells[track]:
             if cell.get():
                 cell.set(cell.get() | DOUBT)
+
+    def clear(self) -> None:
+        """Empty every slot."""
+        for cells in self._cells.values():
+            for cell in cells:
+                cell.set(0)
 
 
 def slot_word(start_s: int, number: int, offset: int) -> int:

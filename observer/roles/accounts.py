@@ -1,10 +1,10 @@
 """The writer's accounts: what is durable of which incarnation, published as acknowledgements, and closed when it is dead.
 
-`found_recv` is the receive time of the newest record that the first writer of this supervisor's life found on the archive,
-or NOTHING_FOUND: from then on the service was blind. `committed` of a producer speaks of one incarnation at a time. When an
-incarnation is dead, its lane read to the end and everything committed, its session is *closed*: its count moves to `closed`,
-and what it had taken on and never delivered is the difference to the supervisor's `accepted`. Closing twice changes nothing,
-so a writer may be killed in between.
+`found_recv` is the receive time of the newest record that was found on the archive when a writer of this supervisor's life
+first opened it, or NOTHING_FOUND: from then on the service was blind. `committed` of a producer speaks of one incarnation at
+a time. When an incarnation is dead, its lane read to the end and everything committed, its session is *closed*: its count
+moves to `closed`, and what it had taken on and never delivered is the difference to the supervisor's `accepted`. Closing
+twice changes nothing, so a writer may be killed in between.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ class Accounts:
         instance: the writer's own name; it is a producer of system records as well.
         incarnation: the writer's own incarnation.
         shown: the highest seq that the files show, by (session's first letter, incarnation, track).
-        newest: receive time of the newest record on the archive by data track, wall ns.
     """
 
     def __init__(
@@ -37,7 +36,6 @@ class Accounts:
         instance: str,
         incarnation: int,
         shown: Mapping[tuple[str, int, str], int],
-        newest: Mapping[str, int],
     ) -> None:
         self._board = board
         self._instance = instance
@@ -46,19 +44,23 @@ class Accounts:
         self._durable: dict[tuple[str, str], dict[int, int]] = {}
         for producer in (*producers, instance):
             for track in TRACKS:
-                known = {of: seq for (letter, of, on), seq in shown.items() if letter == producer[0] and on == track}
                 of, seq = unpack(self._word(producer, track, "committed"))
-                if of:
-                    known[of] = max(seq, known.get(of, 0))
-                self._durable[producer, track] = known
-                self._publish_living(producer, track)
-        for producer in producers:
+                self._durable[producer, track] = {of: seq} if of else {}
+        self.learn(shown)
+
+    def found(self, newest: Mapping[str, int]) -> None:
+        """The archive was opened: what of an earlier life is the newest on it, if that is not known yet.
+
+        Args:
+            newest: receive time of its newest record by data track, wall ns.
+        """
+        for producer in self._producers:
             for track in TRACKS:
                 if not self._word(producer, track, "found_recv"):
                     self._set(producer, track, "found_recv", newest.get(track, NOTHING_FOUND))
 
     def learn(self, shown: Mapping[tuple[str, int, str], int]) -> None:
-        """Take in what the files of another store show, now durable, beyond what is known here; arguments as at the start."""
+        """Take in what files show, now durable, beyond what is known; ``shown`` as at the start."""
         for (letter, of, track), seq in shown.items():
             for producer in (*self._producers, self._instance):
                 if producer[0] == letter and seq > self._durable[producer, track].get(of, 0):

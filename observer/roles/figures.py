@@ -89,6 +89,7 @@ class FlightLine:
         since = {name: max(0, value - before.get(name, 0)) for name, value in totals.items()}
         disk = os.statvfs(store)
         usable = disk.f_blocks - disk.f_bfree + disk.f_bavail
+        notes = self._notes()
         line = {
             "ts": kst_text(wall_ns()),
             "seconds": round(now - self._at, 1),
@@ -105,9 +106,10 @@ class FlightLine:
                 "free": disk.f_bavail * disk.f_frsize,
                 "inodes": disk.f_favail,
             },
+            "fallback_bytes": sum((note.get("fallback") or {}).get("bytes", 0) for note in notes),
             "cpu": _cpu(),
             "restarts": {name: self._board.get(f"role.{name}.restarts") for name in self._board.instances},
-            "faults": [fault["what"] for note in self._notes() for fault in note.get("faults", [])],
+            "faults": [fault["what"] for note in notes for fault in note.get("faults", [])],
         }
         self._before, self._at, self._bytes = totals, now, figures.bytes
         return line

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from observer.archive import fallback as fallback_dir
+from observer.archive import fallback
 from observer.archive.faults import FallbackError, UnreadableError
 from observer.archive.merge import Merged, merge_in_slices
 from observer.roles.recording import Recording
@@ -97,8 +97,8 @@ class MovingBack:
         store.flight.bring_back(place, touching)
         recording.write_flight()
         yield
-        with fallback_dir.on_fallback(place, touching):
-            waiting = fallback_dir.pending(place)
+        with fallback.on_fallback(place, touching):
+            waiting = fallback.pending(place)
         unreadable: UnreadableError | None = None
         for path in waiting:
             try:
@@ -109,9 +109,9 @@ class MovingBack:
                     yield
             except UnreadableError as error:  # of this interval; the others can be merged
                 unreadable = error
-        with fallback_dir.on_fallback(place, touching):
-            fallback_dir.remove_empty_days(place)
-            self._stores.held_bytes = fallback_dir.held_bytes(place)
+        with fallback.on_fallback(place, touching):
+            fallback.remove_empty_days(place)
+            self._stores.held_bytes = fallback.held_bytes(place)
         if unreadable is not None:
             self.postpone(unreadable)
             return

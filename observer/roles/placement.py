@@ -10,18 +10,17 @@ import contextlib
 import logging
 import os
 import time
-from pathlib import Path
 from typing import Any
 
-from observer.archive import fallback as fallback_dir
-from observer.archive.faults import TRIED_AGAIN, ChangedError, ForeignError, Found, Outage, Standing, class_of, fault_class, why_not_return
-from observer.archive.probe import denied
+from observer.archive import fallback
+from observer.archive.faults import TRIED_AGAIN, ChangedError, ForeignError, Found, Outage, Standing, why_not_return
 from observer.archive.slots import OpenSegment
 from observer.board import PROBER
 from observer.clock import mono_ns, wall_ns
 from observer.roles.accounts import came_back, leave_archive
 from observer.roles.compressing import Compressing
 from observer.roles.moving_back import MovingBack
+from observer.roles.outages import begun, resting
 from observer.roles.recording import Recording
 from observer.roles.role import Context
 from observer.roles.stores import Stores
@@ -159,8 +158,6 @@ class Placement:
             return
         if outage is not None and not outage.until_wall and proven and (self._moving.done or self._moving.error):
             outage.end(now, time.time())
-            moved = f", {outage.moved:,} records moved back" if outage.moved else ""
-            log.info("the archive takes records again after %.1f s, %d attempts%s", now - outage.since, outage.attempts, moved)
         if waiting is not None and self._moving.done and now >= waiting.try_at:  # of no use, and nothing is there: and now?
             self._stores.at(FALLBACK)
             try:
@@ -183,7 +180,7 @@ class Placement:
             self._suspect_fallback(error)
             self._leave(self._store, error)
             return
-        self.outage = _begun(self.outage, error, now, ARCHIVE)
+        self.outage = begun(self.outage, error, now, ARCHIVE)
         if self.outage.of != "space":
             self._stores.drop_lock()
         if self.outage.of == "space":  # whoever holds the archive's lock asks: the janitor deletes on it
@@ -217,10 +214,10 @@ class Placement:
             try:
                 self._begin(self._stores.open_archive())
             except OSError as error:
-                self.outage = _begun(None, error, now, ARCHIVE)
+                self.outage = begun(None, error, now, ARCHIVE)
         elif self._may_return(self.outage, now):
             self._return(now)
-        if self._store is not None or self._stores.fallback_at is None or _resting(self.fallback_outage):
+        if self._store is not None or self._stores.fallback_at is None or resting(self.fallback_outage):
             return
         try:
             self._begin(self._stores.open_fallback())
@@ -236,6 +233,8 @@ class Placement:
                 self.recording = self._first_recording(store)
             else:
                 self.recording.move(store)
+                if store.name == ARCHIVE:
+                    self.recording.found(store.sink.newest)
         except BaseException:
             store.leave()  # its lock would keep every later attempt out
             raise
@@ -259,7 +258,9 @@ class Placement:
                 shown[key] = max(seq, shown.get(key, 0))
             for track, recv in other.sink.newest.items():
                 newest[track] = max(recv, newest.get(track, 0))
-        recording = Recording(self._context, store, shown, newest, self._context.beat)
+        recording = Recording(self._context, store, shown, self._context.beat)
+        if store.name == ARCHIVE:  # else what was recorded before this service's life is not known yet
+            recording.found(newest)
         store.sink.publish()  # not before the acknowledgements: see `JsonlFileSink.recover`
         if other is not None:
             other.release()
@@ -272,7 +273,7 @@ class Placement:
         self._stores.at(FALLBACK)
         try:
             self._stores.claim_fallback()
-            if not fallback_dir.pending(place) and not fallback_dir.pending_flights(place):
+            if not fallback.pending(place) and not fallback.pending_flights(place):
                 return None
             self._moving.want()
             return self._stores.open_fallback()
@@ -317,7 +318,7 @@ class Placement:
         try:
             store = self._stores.open_archive()
         except OSError as error:
-            self.outage = _begun(self.outage, error, now, ARCHIVE)
+            self.outage = begun(self.outage, error, now, ARCHIVE)
             if self.outage.of != "space":
                 self._stores.drop_lock()
             self._stores.at(FALLBACK)
@@ -351,11 +352,11 @@ class Placement:
     # ---------------------------------------------------------------------------------------------------- faults
 
     def _suspect_fallback(self, error: OSError) -> None:
-        self.fallback_outage = _begun(self.fallback_outage, error, time.monotonic(), FALLBACK)
+        self.fallback_outage = begun(self.fallback_outage, error, time.monotonic(), FALLBACK)
 
     def _waits_for_resources(self) -> bool:
         outage = self.outage if self._store is not None and self._store.name == ARCHIVE else None
-        return outage is not None and outage.of == "resources" and _resting(outage)
+        return outage is not None and outage.of == "resources" and resting(outage)
 
     def _faults(self) -> list[dict[str, object]]:
         faults = []
@@ -382,26 +383,3 @@ class Placement:
             gone = ", which vanishes with the power" if self._stores.volatile else ""
             return f"records go to the fallback {place}{gone}; {TRIED_AGAIN}{why}"
         return f"{_HELD}; {TRIED_AGAIN}{why}"
-
-
-def _resting(outage: Outage | None) -> bool:
-    """Whether a store that refused is not to be tried yet."""
-    return outage is not None and not outage.until_wall and time.monotonic() < outage.try_at
-
-
-def _begun(outage: Outage | None, error: OSError, now: float, kind: str) -> Outage:
-    """The outage that ``error`` begins, or the one that it belongs to."""
-    if outage is not None and not outage.until_wall and (outage.same_as(error) or class_of(error) == "unknown"):
-        outage.again()
-        return outage
-    moved = outage.moved if outage is not None and not outage.until_wall else 0
-    return Outage(error, now, time.time(), refused=_denied(error), kind=kind, moved=moved)
-
-
-def _denied(error: OSError) -> dict[str, object]:
-    """For a permission fault: the component of the path that refuses us, its owner and mode, and our uid."""
-    if fault_class(error.errno) != "permission" or not error.filename:
-        return {}
-    path = Path(os.fsdecode(error.filename))
-    found = denied(path) if os.path.lexists(path) else denied(path.parent)
-    return {"component": str(found.component), "owner": found.owner, "mode": found.mode, "uid": os.geteuid()} if found else {}

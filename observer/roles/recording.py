@@ -45,7 +45,6 @@ class Recording:
         context: the writer's.
         store: where it records.
         shown: the highest seq that the files of all stores show, by (session's first letter, incarnation, track).
-        newest: receive time of the newest record on them by data track, wall ns.
         beat: called during long work.
 
     Attributes:
@@ -58,7 +57,6 @@ class Recording:
         context: Context,
         store: Store,
         shown: Mapping[tuple[str, int, str], int],
-        newest: Mapping[str, int],
         beat: Callable[[], None],
     ) -> None:
         self._context = context
@@ -68,7 +66,7 @@ class Recording:
         self._store = store
         producers = [name for name in context.board.instances if name != context.instance]
         self._bus = EventBus(store, [EventLog()])
-        self._accounts = Accounts(self._board, producers, context.instance, context.incarnation, shown, newest)
+        self._accounts = Accounts(self._board, producers, context.instance, context.incarnation, shown)
         self._inbox = Inbox()
         self._intake = Intake(self._board, context.lanes, producers, context.incarnation)
         self._outbox = context.outbox()
@@ -79,7 +77,7 @@ class Recording:
         self._stalled: Batch | None = None
         self._dirty_since = 0.0
         self._committed_at = 0.0
-        self._uncommitted: list[tuple[str, Batch]] = []
+        self._uncommitted: list[tuple[str, Batch, int]] = []  # whose, without its data, bytes
         self._uncommitted_bytes = 0
         self._flight_at = 0.0
         self._look_at = 0.0
@@ -124,14 +122,15 @@ class Recording:
         for (session, track), first in error.lost.items():
             self._inbox.resume(session, track, first - 1)
             self._uncommitted = [
-                (owner, batch)
-                for owner, batch in self._uncommitted
+                (owner, batch, size)
+                for owner, batch, size in self._uncommitted
                 if (batch.session, batch.track) != (session, track) or batch.last < first
             ]
             if session == self._outbox.session:
                 self._outbox.restart()
             else:
                 self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
+        self._uncommitted_bytes = sum(size for _, _, size in self._uncommitted)
 
     def settle(self) -> None:
         """Before the store is left: make durable what it still takes; the rest must come again."""
@@ -157,6 +156,10 @@ class Recording:
             self._skip(session, self._accounts.resume(producer, incarnation))
         self._skip(self._outbox.session, self._accounts.resume(self._context.instance, self._context.incarnation))
         store.sink.publish()  # not before: see `JsonlFileSink.recover`
+
+    def found(self, newest: Mapping[str, int]) -> None:
+        """The archive was opened; ``newest`` as for `Accounts.found`."""
+        self._accounts.found(newest)
 
     def say_sealed(self, seal: Seal) -> bool:
         """Record ``seal``, and make that durable; False when it is not (the window is full).
@@ -252,7 +255,7 @@ class Recording:
         self._inbox.took(batch)
         self._stalled = None
         owner = self._context.instance if batch.session == self._outbox.session else self._sessions[batch.session][0]
-        self._uncommitted.append((owner, batch._replace(data=b"")))
+        self._uncommitted.append((owner, batch._replace(data=b""), len(batch.data)))
         self._uncommitted_bytes += len(batch.data)
         self._dirty_since = self._dirty_since or time.monotonic()
 
@@ -297,13 +300,13 @@ class Recording:
     def _commit(self) -> None:
         began = time.monotonic()
         self.commits += self._store.sink.commit()
-        for owner, batch in self._uncommitted:
+        for owner, batch, _ in self._uncommitted:
             self._accounts.committed(owner, batch)
         self._outbox.acknowledge("system", self._inbox.last(self._outbox.session, "system"))
         self._store.sink.publish()
         if self._uncommitted:
             self._context.progress()
-            batches = [batch for _, batch in self._uncommitted]
+            batches = [batch for _, batch, _ in self._uncommitted]
             self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, wall_ns())
         self._uncommitted.clear()
         self._uncommitted_bytes = 0

@@ -9,18 +9,18 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from observer.archive import fallback as fallback_dir
+from observer.archive import fallback
 from observer.archive.fallback import ForeignFallback
 from observer.archive.faults import ChangedError, ForeignError, HungError, class_of
 from observer.archive.lock import take_lock
 from observer.archive.probe import probe_write
 from observer.archive.root import MissingMount, Root, open_root
 from observer.archive.segment import cut_to
-from observer.archive.slots import doubt_all
+from observer.archive.slots import SlotTable
 from observer.archive.space import shares
-from observer.board import Board
+from observer.board import TRACKS, Board
 from observer.settings import Settings
-from observer.sinks.store import ARCHIVE, FALLBACK, Store
+from observer.sinks.store import ARCHIVE, FALLBACK, SLOT_WORDS, Store
 
 log = logging.getLogger("observer.writer")
 
@@ -56,8 +56,18 @@ class Stores:
         self._rolls = {"swing": rolls.swing, "scalp": rolls.scalp, "system": rolls.system}
         self._lock: int | None = None  # the archive's, kept while its disk is only full: the janitor deletes only while we have it
         self._fallback_device = 0  # not known
+        self._doubt_the_silent()
         self.at(ARCHIVE)
-        self.fallback_at = fallback_dir.fallback_dir(settings.config, settings.paths, look=not self.hangs(ARCHIVE))
+        self.fallback_at = fallback.fallback_dir(settings.config, settings.paths, look=not self.hangs(ARCHIVE))
+
+    def _doubt_the_silent(self) -> None:
+        """A writer before us that fell silent was ended in a call, and what that call would have said nobody heard."""
+        silent = self._board.get("supervisor.writers_silent")
+        if silent != self._board.get("archive.silent_known"):
+            for words in SLOT_WORDS.values():
+                for track in TRACKS:
+                    SlotTable(self._board, words).doubt(track)
+            self._board.cell("archive.silent_known").set(silent)
 
     @property
     def locked(self) -> bool:
@@ -101,11 +111,6 @@ class Stores:
         except OSError:
             os.close(lock)
             raise
-        silent = self._board.get("supervisor.writers_silent")
-        if silent != self._board.get("archive.silent_known"):
-            # It was ended in a call, and what that call would have said nobody heard.
-            doubt_all(self._board)
-            self._board.cell("archive.silent_known").set(silent)
         store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, doubted=doubted)
         self.root = root
         return store
@@ -127,7 +132,7 @@ class Stores:
             raise OSError(None, "there is no fallback")
         self.at(FALLBACK)
         self.claim_fallback()
-        self.held_bytes = fallback_dir.held_bytes(self.fallback_at)
+        self.held_bytes = fallback.held_bytes(self.fallback_at)
         room = max(0, self._config.archive.fallback_limit - self.held_bytes)
         return Store(FALLBACK, self.fallback_at, self._rolls, self._board, self._beat, _take_lock(self.fallback_at), room)
 
@@ -141,10 +146,10 @@ class Stores:
         if self.hangs(FALLBACK):
             raise _hung(self.fallback_at)
         try:
-            fallback_dir.claim(self.fallback_at, self._paths.asset_dir, self.root.uuid if self.root else None)
+            fallback.claim(self.fallback_at, self._paths.asset_dir, self.root.uuid if self.root else None)
         except ForeignFallback as error:
             raise ForeignError(None, f"{error.what} ({error.hint})") from error
-        self.volatile = fallback_dir.is_volatile(self.fallback_at)
+        self.volatile = fallback.is_volatile(self.fallback_at)
         self._fallback_device = self.fallback_at.stat().st_dev
 
     def try_fallback(self) -> None:
@@ -172,7 +177,7 @@ class Stores:
         if suspects and self.fallback_at is not None and not self.hangs(FALLBACK):
             self.at(FALLBACK)
             with contextlib.suppress(OSError):  # the board knows it too, as long as this service lives
-                fallback_dir.note_suspects(self.fallback_at, suspects)
+                fallback.note_suspects(self.fallback_at, suspects)
 
     def look(self, store: Store, *, elsewhere: bool) -> None:
         """Whether another hand has changed something, or the archive's disk is about to be full.
@@ -202,7 +207,7 @@ class Stores:
             return set()
         self.at(FALLBACK)
         try:
-            suspects = fallback_dir.suspects(self.fallback_at)
+            suspects = fallback.suspects(self.fallback_at)
         except OSError as error:  # the board knows those of this service's life all the same
             log.error("%s: cannot be read, so what an earlier life left suspect is not known", error)
             return set()
@@ -214,7 +219,7 @@ class Stores:
         if suspects:
             self.at(FALLBACK)
             with contextlib.suppress(OSError):  # they are cut to the same bytes again
-                fallback_dir.forget_suspects(self.fallback_at)
+                fallback.forget_suspects(self.fallback_at)
             self.at(ARCHIVE)
         return set(suspects)
 

@@ -12,28 +12,25 @@ On the fallback it does the same, with slots of its own, and seals nothing: a fi
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from observer.archive.identity import expect_directory, identity_of
-from observer.archive.layout import MERGED_FROM, SegmentName, holds, list_files, parse_segment, segment_path
-from observer.archive.lines import scan
-from observer.archive.recovery import acknowledged_end, cut_away, newest_recv, unsealed_files
+from observer.archive.layout import holds, parse_segment, segment_path
+from observer.archive.recovery import cut_away
 from observer.archive.sealing import SealQueue
 from observer.archive.seals import Seal, read_seals
-from observer.archive.segment import Segment, SuspectError, cut_to
-from observer.archive.slots import DOUBT, MOST_NUMBERS, Fresh, OpenSegment, names_file, offset_of, slot_word
+from observer.archive.segment import Segment, cut_to
+from observer.archive.slots import DOUBT, MOST_NUMBERS, Fresh, OpenSegment, SlotTable, slot_word
 from observer.board import SLOTS, TRACKS, Board, Cell
 from observer.clock import SECOND_NS
-from observer.delivery.batch import Batch, incarnation_of
+from observer.delivery.batch import Batch
+from observer.sinks.takeover import SEAL_AFTER_S, TakeOver
 
 log = logging.getLogger("observer.archive")
 
-SEAL_AFTER_S = 10
 PASSED_AFTER_S = 1
-_NO_SLOT = -1
 
 
 class LostError(OSError):
@@ -76,7 +73,7 @@ class JsonlFileSink:
         self._board = board
         self._seals = seals
         self._identity = identity_of(root)
-        self._slots = {track: [board.cell(f"track.{track}.{slots}{slot}") for slot in range(SLOTS)] for track in TRACKS}
+        self._slots = SlotTable(board, slots)
         self._open: dict[tuple[str, int], OpenSegment] = {}
         self._never_again: set[str] = set()
         self._sealed_days: dict[str, dict[str, Seal]] = {}
@@ -99,42 +96,13 @@ class JsonlFileSink:
         Raises:
             OSError: the archive cannot be read or repaired.
         """
-        self.newest = newest_recv(self._root)
-        for path in unsealed_files(self._root, now_ns) if self._seals else list_files(self._root):
-            beat()
-            name = parse_segment(path)
-            if name is None:
-                continue  # the flight recorder's
-            if not self._seals and self._is_over(name, now_ns):
-                continue  # on the fallback, and all of it acknowledged: it waits to be merged
-            if name.number >= MERGED_FROM:
-                self._queue.add(path, None, recovered=True, suspect=False)
-                continue
-            slot, offset = self._find_slot(name.track, name.start_s, name.number)
-            segment = self._take_over(path, name.track, slot, offset, beat)
-            if segment is None:
-                continue
-            end_s = name.start_s + self._rolls[name.track]
-            entry = OpenSegment(segment, name.track, name.start_s, end_s, name.number, _NO_SLOT if slot is None else slot)
-            doubt = path in doubted or (slot is not None and bool(self._slots[name.track][slot].get() & DOUBT))
-            if doubt and not segment.size:  # as in `_cut_suspects`: it is not to use up a number
-                segment.close()
-                (self._root / path).unlink()
-                self._stale += [] if slot is None else [self._slots[name.track][slot]]
-                continue
-            running = (end_s + SEAL_AFTER_S) * SECOND_NS > now_ns and (name.track, name.start_s) not in self._open
-            shortened = segment.size < offset  # by another hand: nobody knows what else it does
-            if running and not doubt and not shortened:
-                self._open[name.track, name.start_s] = entry
-            else:
-                self._seal_recovered(entry, doubt)
-        for key, entry in sorted(self._open.items(), key=lambda item: -item[0][1]):
-            if entry.slot == _NO_SLOT:
-                used = self._used_slots(entry.track)
-                entry.slot = next((slot for slot in range(SLOTS) if slot not in used), _NO_SLOT)
-            if entry.slot == _NO_SLOT:
-                del self._open[key]
-                self._seal_recovered(entry, suspect=False)
+        taken = TakeOver(self._root, self._rolls, self._board, self._slots, of_archive=self._seals)
+        taken.run(now_ns, beat, doubted)
+        self.shown, self.newest, self.torn = taken.shown, taken.newest, taken.torn
+        self._open, self._stale = taken.open, taken.stale
+        self._never_again |= taken.closed.keys() | taken.unreadable
+        for path, suspect in taken.closed.items():
+            self._queue.add(path, None, recovered=True, suspect=suspect)
 
     def write(self, batch: Batch) -> None:
         """Append ``batch`` to its segment.
@@ -214,7 +182,7 @@ class JsonlFileSink:
         found = [(key, entry) for key, entry in self._open.items() if entry.segment.removed]
         for key, entry in found:
             del self._open[key]
-            self._slots[entry.track][entry.slot].set(0)
+            self._slots.cell(entry.track, entry.slot).set(0)
         return [entry for _, entry in found]
 
     def save(self, orphan: OpenSegment) -> None:
@@ -287,8 +255,7 @@ class JsonlFileSink:
     def release(self) -> None:
         """Close the descriptors of files of which everything is committed and acknowledged; nobody needs their slots any more."""
         self.close()
-        for cell in (cell for cells in self._slots.values() for cell in cells):
-            cell.set(0)
+        self._slots.clear()
 
     def uncut(self) -> dict[str, int]:
         """Suspect files that show more than is durable: path -> durable bytes."""
@@ -331,16 +298,6 @@ class JsonlFileSink:
             self._sealed_days[name.day] = read_seals(self._root, [name.day])
         return path in self._sealed_days[name.day]
 
-    def _is_over(self, name: SegmentName, now_ns: int) -> bool:
-        over = (name.start_s + self._rolls[name.track] + SEAL_AFTER_S) * SECOND_NS <= now_ns
-        return over and self._find_slot(name.track, name.start_s, name.number)[0] is None
-
-    def _find_slot(self, track: str, start_s: int, number: int) -> tuple[int | None, int]:
-        for slot, cell in enumerate(self._slots[track]):
-            if names_file(cell.get(), start_s, number):
-                return slot, offset_of(cell.get())
-        return None, 0
-
     def _free_slot(self, track: str) -> int:
         used = self._used_slots(track)
         for slot in range(SLOTS):
@@ -356,68 +313,8 @@ class JsonlFileSink:
     def _used_slots(self, track: str) -> set[int]:
         return {entry.slot for entry in self._open.values() if entry.track == track}
 
-    def _seal_recovered(self, entry: OpenSegment, suspect: bool) -> None:
-        if entry.slot != _NO_SLOT:
-            self._stale.append(self._slots[entry.track][entry.slot])
-        entry.segment.close()
-        self._never_again.add(entry.segment.path)
-        self._queue.add(entry.segment.path, None, recovered=True, suspect=suspect)
-
-    def _take_over(self, path: str, track: str, slot: int | None, offset: int, beat: Callable[[], None]) -> Segment | None:
-        """Open a file that an earlier writer left, and learn what it shows; None when the disk cannot read it.
-
-        One bad sector must not keep the whole archive from being recorded to: such a file is left as it is.
-        """
-        try:
-            segment = self._resume(path, track, slot, offset)
-            try:
-                if slot is not None:
-                    self._learn(path, track, offset, beat)
-            except OSError:
-                segment.close()
-                raise
-        except SuspectError:
-            raise
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            log.error("%s cannot be read and is left as it is: %s; observer verify says what it should hold", self._root / path, error)
-            self._never_again.add(path)
-            return None
-        return segment
-
-    def _resume(self, path: str, track: str, slot: int | None, offset: int) -> Segment:
-        """Open a file that an earlier writer left.
-
-        Where fdatasync failed on it, a second one would say that all is well, so the next attempt first cuts what nobody was
-        told to be durable.
-        """
-        if slot is not None and self._slots[track][slot].get() & DOUBT:
-            cut_to(self._root / path, acknowledged_end(self._root, path, offset, self._board, of_archive=self._seals))
-        before = (self._root / path).stat().st_size
-        try:
-            segment = Segment.resume(self._root, path, offset)
-        except SuspectError:
-            # The others of the track too: what they show may follow on what is cut here, and must come again with it.
-            for cell in self._slots[track]:
-                cell.set(cell.get() | DOUBT if cell.get() else 0)
-            raise
-        if segment.size < before:
-            self.torn[path] = before - segment.size
-        return segment
-
-    def _learn(self, path: str, track: str, offset: int, beat: Callable[[], None]) -> None:
-        life = self._board.get("supervisor.life")
-        for facts in scan(self._root / path, offset):
-            beat()
-            for session, _, last in facts.sessions:
-                incarnation = incarnation_of(session, life)
-                if incarnation:
-                    key = session[0], incarnation, track
-                    self.shown[key] = max(self.shown.get(key, 0), last)
-
     def _publish(self, entry: OpenSegment) -> None:
-        self._slots[entry.track][entry.slot].set(slot_word(entry.start_s, entry.number, entry.segment.committed))
+        self._slots.cell(entry.track, entry.slot).set(slot_word(entry.start_s, entry.number, entry.segment.committed))
 
     def _close_passed(self, now_ns: int) -> None:
         for key, entry in list(self._open.items()):
@@ -433,7 +330,7 @@ class JsonlFileSink:
         """No more writing to this file; it waits to be sealed."""
         path = entry.segment.path
         self._never_again.add(path)
-        self._slots[entry.track][entry.slot].set(0)
+        self._slots.cell(entry.track, entry.slot).set(0)
         entry.segment.close()
         self._queue.add(path, entry.segment, recovered=False, suspect=False)
 
@@ -458,7 +355,7 @@ class JsonlFileSink:
                 segment.roll_back(fresh.committed)
         if segment.suspect or segment.torn:
             del self._open[entry.track, entry.start_s]
-            cell = self._slots[entry.track][entry.slot]
+            cell = self._slots.cell(entry.track, entry.slot)
             cell.set(slot_word(entry.start_s, entry.number, segment.committed) | DOUBT)
             segment.close()
             self._uncut.append(entry)
@@ -480,7 +377,7 @@ class JsonlFileSink:
                 self._queue.add(path, entry.segment, recovered=False, suspect=True)
             else:
                 (self._root / path).unlink(missing_ok=True)
-            self._slots[entry.track][entry.slot].set(0)
+            self._slots.cell(entry.track, entry.slot).set(0)
             self._uncut.pop(0)
 
     def forget_session(self, session: str) -> None:

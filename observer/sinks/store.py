@@ -21,7 +21,7 @@ from observer.sinks.jsonl import JsonlFileSink
 
 ARCHIVE = "archive"
 FALLBACK = "fallback"
-_SLOTS = {ARCHIVE: "durable", FALLBACK: "fallback"}
+SLOT_WORDS = {ARCHIVE: "durable", FALLBACK: "fallback"}
 
 
 class Store:
@@ -65,7 +65,7 @@ class Store:
             self._room = room
             self._identity = identity_of(path)
             self.flight = FlightRecorder(path)
-            self.sink = JsonlFileSink(path, rolls, board, _SLOTS[name], seals=name == ARCHIVE)
+            self.sink = JsonlFileSink(path, rolls, board, SLOT_WORDS[name], seals=name == ARCHIVE)
             try:
                 self.sink.recover(wall_ns(), beat, doubted)
             except BaseException:

@@ -18,6 +18,7 @@ from observer.archive.fallback import pending
 from observer.archive.lines import SliceFacts
 from observer.archive.verify import verify_days
 from observer.roles import moving_back, placement, prober, stores
+from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.recording import Recording
 from observer.sinks.flight import FlightRecorder
 from observer.sinks.store import ARCHIVE
@@ -57,6 +58,20 @@ def whole(scene: Scene) -> None:
     report = verify_days(scene.archive, None)
     assert [str(problem) for problem in report.problems] == []
     assert report.doubled == 0
+
+
+def leave_uncut(scene: Scene, disk: FaultyDisk) -> None:
+    """fdatasync fails, and the file cannot be cut: it shows 20 ticks that were never durable there."""
+    disk.errors.update(fdatasync=errno.EIO, ftruncate=errno.EIO, truncate=errno.EIO)
+    scene.send(20)
+    scene.settled("fallback")
+
+
+def another_life(scene: Scene) -> None:
+    """The service was stopped and begins again: the board is new."""
+    for name in [name for name in scene.board._index if name.startswith(("track.", "flow.", "archive."))]:
+        scene.board.cell(name).set(0)
+    scene.board.cell("supervisor.life").set(1)
 
 
 CLASSES = {
@@ -176,9 +191,7 @@ def test_records_of_an_earlier_life_are_found_on_the_fallback_and_merged_at_the_
     scene.settled("fallback")
     _kill(scene)
     disk.mend()
-    for name in [name for name in scene.board._index if name.startswith(("track.", "flow.", "archive."))]:
-        scene.board.cell(name).set(0)  # another service's life: the board is new
-    scene.board.cell("supervisor.life").set(1)
+    another_life(scene)
     scene.begin_writer()
     scene.until(lambda: scene.state == "ok" and pending(scene.fallback) == [])
     assert scene.on_archive() == list(range(1, 31))
@@ -227,9 +240,7 @@ def test_a_writer_whose_predecessor_hangs_on_the_archive_begins_on_the_fallback_
 
 def test_a_disk_that_lies_about_fsync_is_cut_to_what_was_durable_before_anything_is_merged(scene: Scene, disk: FaultyDisk) -> None:
     """The file cannot be cut while the fault lasts, the records are acknowledged from the fallback, and the file still shows them."""
-    disk.errors.update(fdatasync=errno.EIO, ftruncate=errno.EIO, truncate=errno.EIO)
-    scene.send(20)
-    scene.settled("fallback")
+    leave_uncut(scene, disk)
     assert scene.on_archive() == list(range(1, 31)), "what is shown was never durable"
     disk.mend()
     scene.settled()
@@ -239,15 +250,11 @@ def test_a_disk_that_lies_about_fsync_is_cut_to_what_was_durable_before_anything
 
 
 def test_what_could_not_be_cut_is_cut_by_the_next_life_of_the_service(scene: Scene, disk: FaultyDisk) -> None:
-    disk.errors.update(fdatasync=errno.EIO, ftruncate=errno.EIO, truncate=errno.EIO)
-    scene.send(20)
-    scene.settled("fallback")
+    leave_uncut(scene, disk)
     assert fallback.suspects(scene.fallback)
     _kill(scene)
     disk.mend()
-    for name in [name for name in scene.board._index if name.startswith(("track.", "flow.", "archive."))]:
-        scene.board.cell(name).set(0)
-    scene.board.cell("supervisor.life").set(1)
+    another_life(scene)
     scene.begin_writer()
     scene.until(lambda: scene.state == "ok" and pending(scene.fallback) == [])
     assert scene.on_archive() == list(range(1, 31))
@@ -323,7 +330,7 @@ def test_each_call_that_fails_once_costs_no_record(tmp_path: Path, monkeypatch: 
 
 
 def _numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The numbers of all calls that the story makes."""
+    """Of all calls that the story makes, the numbers of every seventh."""
     scene, both = _begin(tmp_path / "counted", monkeypatch)
     story(scene, FaultyDisk(scene.archive, monkeypatch))
     whole(scene)
@@ -333,7 +340,7 @@ def _numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.undo()
     quicken(monkeypatch)
     assert count > 50
-    step = int(os.environ.get("STEP", "7"))
+    step = int(os.environ.get("OBSERVER_SWEEP_STEP", "7"))  # `make sweep` takes every one
     yield from range(1 + count % step, count + 1, step)
 
 
@@ -479,9 +486,7 @@ def test_what_a_writer_that_fell_silent_may_have_been_told_by_its_disk_is_not_be
 
 def test_what_is_cut_a_second_time_loses_nothing_that_was_acknowledged_since(scene: Scene, disk: FaultyDisk) -> None:
     """The file that names what is suspect could not be removed, or a power loss brought it back."""
-    disk.errors.update(fdatasync=errno.EIO, ftruncate=errno.EIO, truncate=errno.EIO)
-    scene.send(20)
-    scene.settled("fallback")
+    leave_uncut(scene, disk)
     named = (scene.fallback / fallback.SUSPECT).read_bytes()
     disk.mend()
     for _ in range(2):
@@ -586,8 +591,99 @@ def test_an_interval_that_the_archive_cannot_show_is_merged_later_and_the_others
     with monkeypatch.context() as patch:
         patch.setattr(merge, "scan", scan)
         scene.until(lambda: len(scene.on_archive()) == 15)
+        scene.until(lambda: "fallback:device" in scene.faults)
+        [said] = [fault["what"] for fault in scene.writer.placement.facts()["faults"] if fault["kind"] == "fallback"]
+        assert "a file of the archive cannot be read" in str(said)
+        assert bad.name in str(said)
         scene.send(5)
         scene.until(lambda: scene.acknowledged == scene.sent and scene.state == "ok")
         assert len(scene.on_fallback()) == 5
     scene.settled()
     whole(scene)
+
+
+def test_what_a_writer_that_fell_silent_on_the_fallback_was_told_is_not_believed_either(
+    scene: Scene, disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk.break_all(errno.EROFS)
+    scene.send(20)
+    scene.settled("fallback")
+    other = FaultyDisk(scene.fallback, monkeypatch)
+
+    def hangs(name: str, path: str) -> None:
+        if name == "fdatasync" and "/scalp/" in path:
+            raise Died
+
+    other.rule = hangs
+    scene.send(5)
+    with pytest.raises(Died):
+        scene.settled("fallback")
+    assert scene.on_fallback()[-1] == 35
+    other.rule = lambda _name, _path: None
+    _kill(scene)
+    scene.board.cell("supervisor.writers_silent").add()
+    scene.begin_writer()
+    scene.until(lambda: scene.state == "fallback")
+    assert (scene.on_fallback()[-1], scene.acknowledged) == (30, 30)
+    scene.send_again()
+    scene.settled("fallback")
+    disk.mend()
+    scene.settled()
+    whole(scene)
+
+
+def test_a_large_file_is_merged_in_pieces_of_which_a_kill_costs_one(
+    scene: Scene, disk: FaultyDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(lines.WholeLines.__init__, "__defaults__", (0, 1000, None))
+    disk.break_all(errno.EROFS)
+    scene.send(60)
+    scene.settled("fallback")
+    disk.mend()
+    renames = 0
+
+    def killed(name: str, path: str) -> None:
+        nonlocal renames
+        renames += name == "rename" and "/scalp/" in path
+        if renames == 3:
+            raise Died
+
+    disk.rule = killed
+    with pytest.raises(Died):
+        scene.settled()
+    before = len(list(scene.archive.rglob("scalp/*/*.6?.jsonl")))
+    assert before == 2
+    disk.rule = lambda _name, _path: None
+    _kill(scene)
+    scene.begin_writer()
+    scene.settled()
+    assert len(list(scene.archive.rglob("scalp/*/*.6?.jsonl"))) > before
+    whole(scene)
+
+
+def test_what_was_recorded_before_this_life_is_known_only_once_the_archive_was_opened(scene: Scene, disk: FaultyDisk) -> None:
+    def found() -> int:
+        return scene.board.get("flow.collector.scalp.found_recv")
+
+    began = found()
+    assert began == NOTHING_FOUND, "the archive was new"
+    _kill(scene)
+    another_life(scene)
+    disk.break_all(errno.EROFS)
+    scene.begin_writer()
+    scene.until(lambda: scene.state == "fallback")
+    assert found() == 0, "who was blind since when is not known yet"
+    disk.mend()
+    scene.until(lambda: scene.state == "ok")
+    assert found() > began
+
+
+def test_what_must_come_again_is_not_counted_as_waiting(scene: Scene, disk: FaultyDisk) -> None:
+    disk.errors["fdatasync"] = errno.EIO
+    scene.send(20)
+    scene.until(lambda: bool(scene.faults))
+    scene.settled("fallback")
+    recording = scene.writer.placement.recording
+    assert recording is not None
+    assert recording.facts()["unacknowledged"] == 0

@@ -24,7 +24,7 @@ EDGE_BYTES = 64 * 1024
 
 _HEAD_ALONE = re.compile(
     rb'\{"v":1,"session":"([a-z][0-9A-Za-z-]{1,60}+)","track":"(?:swing|scalp|system)","seq":([0-9]{1,13}+),'
-    rb'"ts":"[^"\n]{1,40}+","recv":"([^"\n]{1,40}+)",'
+    rb'"ts":"[^"\n]{1,40}+","recv":"([0-9T:.+-]{1,40}+)",'
 )
 HEAD = re.compile(b"^" + _HEAD_ALONE.pattern + rb".*+\n", re.MULTILINE)
 

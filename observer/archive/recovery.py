@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from datetime import datetime
@@ -98,4 +99,7 @@ def _last_recv(path: Path) -> int:
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINES_BYTES))
         found = _RECV.findall(file.read())
-    return int(datetime.fromisoformat(found[-1].decode()).timestamp() * 1e6) * 1000 if found else 0
+    for recv in reversed(found):
+        with contextlib.suppress(ValueError):  # a damaged line says no time, and must not keep the archive from being opened
+            return int(datetime.fromisoformat(recv.decode("ascii")).timestamp() * 1e6) * 1000
+    return 0

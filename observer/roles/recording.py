@@ -111,26 +111,13 @@ class Recording:
         self._do_due(received is None)
 
     def fault(self, error: OSError) -> None:
-        """The store refused: count it; records given up by a failed commit must come again."""
-        concerned = (
-            {track for _, track in error.lost} if isinstance(error, LostError) else {self._stalled.track if self._stalled else "system"}
-        )
+        """The store refused: count it."""
+        if isinstance(error, LostError):
+            concerned = {track for _, track in error.lost}
+        else:
+            concerned = {self._stalled.track if self._stalled else "system"}
         for track in concerned:
             self._board.cell(f"track.{track}.sink_errors").add()
-        if not isinstance(error, LostError):
-            return
-        for (session, track), first in error.lost.items():
-            self._inbox.resume(session, track, first - 1)
-            self._uncommitted = [
-                (owner, batch, size)
-                for owner, batch, size in self._uncommitted
-                if (batch.session, batch.track) != (session, track) or batch.last < first
-            ]
-            if session == self._outbox.session:
-                self._outbox.restart()
-            else:
-                self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
-        self._uncommitted_bytes = sum(size for _, _, size in self._uncommitted)
 
     def settle(self) -> None:
         """Before the store is left: make durable what it still takes; the rest must come again."""
@@ -141,7 +128,7 @@ class Recording:
 
     def give_up(self) -> None:
         """Before the store is left: take back what is not durable; it must come again."""
-        self.fault(LostError(OSError(None, "given up"), self._store.sink.give_up()))
+        self._take_back(self._store.sink.give_up())
 
     def move(self, store: Store) -> None:
         """Record to ``store`` from now on, which was newly opened; what the one before took is durable or given up (`settle`)."""
@@ -299,7 +286,18 @@ class Recording:
 
     def _commit(self) -> None:
         began = time.monotonic()
-        self.commits += self._store.sink.commit()
+        try:
+            self.commits += self._store.sink.commit()
+        except LostError as error:
+            self._take_back(error.lost)
+            self._acknowledge(began)  # now, not with the next commit: that may be another store's
+            raise
+        self._acknowledge(began)
+        self._dirty_since, self._committed_at = 0.0, began
+        self.commits += self._store.flight.commit()  # last: when it fails, what is durable is acknowledged all the same
+
+    def _acknowledge(self, began: float) -> None:
+        """What was not committed is durable now, by a commit that ``began`` then, monotonic seconds."""
         for owner, batch, _ in self._uncommitted:
             self._accounts.committed(owner, batch)
         self._outbox.acknowledge("system", self._inbox.last(self._outbox.session, "system"))
@@ -310,8 +308,21 @@ class Recording:
             self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, wall_ns())
         self._uncommitted.clear()
         self._uncommitted_bytes = 0
-        self._dirty_since, self._committed_at = 0.0, began
-        self.commits += self._store.flight.commit()  # last: when it fails, what is durable is acknowledged all the same
+
+    def _take_back(self, lost: Mapping[tuple[str, str], int]) -> None:
+        """The store gave up records that were written, ``lost`` as in `LostError`: they must come again."""
+        for (session, track), first in lost.items():
+            self._inbox.resume(session, track, first - 1)
+            self._uncommitted = [
+                (owner, batch, size)
+                for owner, batch, size in self._uncommitted
+                if (batch.session, batch.track) != (session, track) or batch.last < first
+            ]
+            if session == self._outbox.session:
+                self._outbox.restart()
+            else:
+                self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
+        self._uncommitted_bytes = sum(size for _, _, size in self._uncommitted)
 
     def _seal(self, now: float) -> None:
         try:

@@ -17,13 +17,14 @@ from observer.archive import fallback, faults, lines, merge, segment
 from observer.archive.fallback import pending
 from observer.archive.lines import SliceFacts
 from observer.archive.verify import verify_days
+from observer.board import pack
 from observer.roles import moving_back, placement, prober, stores
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.recording import Recording
 from observer.sinks.flight import FlightRecorder
 from observer.sinks.store import ARCHIVE
 from tests.faulty_disk import Died, FaultyDisk
-from tests.writer_scene import Scene
+from tests.writer_scene import COLLECTOR, Scene
 
 
 @pytest.fixture(autouse=True)
@@ -687,3 +688,21 @@ def test_what_must_come_again_is_not_counted_as_waiting(scene: Scene, disk: Faul
     recording = scene.writer.placement.recording
     assert recording is not None
     assert recording.facts()["unacknowledged"] == 0
+
+
+def test_what_of_a_failed_commit_is_durable_all_the_same_is_acknowledged_before_the_archive_is_left(scene: Scene, disk: FaultyDisk) -> None:
+    """Acknowledged only later, by a commit of the fallback, it would be taken for what nobody was told of, and be cut."""
+
+    def refuse(name: str, path: str) -> None:
+        if name == "fdatasync" and "/scalp/" in path:
+            raise OSError(errno.EIO, "Input/output error", path)
+
+    disk.rule = refuse
+    ticks = scene.batch(1, 5)
+    scene.put(ticks._replace(track="swing", data=ticks.data.replace(b'"scalp"', b'"swing"')))
+    scene.send(5)
+    scene.until(lambda: scene.faults == ["archive:device"])
+    assert scene.board.get("flow.collector.swing.left") == pack(COLLECTOR, 5)
+    disk.rule = lambda _name, _path: None
+    scene.settled()
+    whole(scene)

@@ -20,7 +20,8 @@ from observer.paths import sync_dir
 
 NAME = ".ballast"
 AMPLE = 4  # so many times its size must be free before it is made
-AGAIN_S = 600.0
+AGAIN_S = 600.0  # after it was given up
+REFUSED_AGAIN_S = 60.0  # what refused it may have been a fault that is over
 SLICE_BYTES = 8 * 1024 * 1024
 _CANNOT = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -76,7 +77,7 @@ class Ballast:
         try:
             self._allocate()
         except OSError as error:
-            self._again_at, self.refused = now + AGAIN_S, error
+            self._again_at, self.refused = now + REFUSED_AGAIN_S, error
             self.held, self.state = 0, f"refused: {error.strerror}"
         else:
             self._made, self.refused = True, None

@@ -72,6 +72,7 @@ class Compressing:
         self._note = board.note("janitor") if "janitor" in board.instances else None
         self._root = root
         self._path = ""
+        self._done = ""
         self._work: Iterator[None] | None = None
         self._look_at = 0.0
         self._never: set[str] = set()
@@ -87,7 +88,7 @@ class Compressing:
             next(self._work)
         except StopIteration:
             log.info("%s: compressed", self._path)
-            self._work, self._look_at = None, now
+            self._done, self._work, self._look_at = self._path, None, now
         except (OSError, NotSealedContentError) as error:
             self._give_up(error, now)
 
@@ -99,8 +100,8 @@ class Compressing:
         said = self._note.read() if self._note is not None else None
         path = (said or {}).get("compress") or ""
         name = parse_segment(path)
-        if name is None or path in self._never:
-            return
+        if name is None or path in self._never or path == self._done:
+            return  # the janitor has not yet seen that it is done
         self._path = path
         try:
             seal = read_seals(self._root, [name.day]).get(path)

@@ -106,12 +106,21 @@ class Stores:
         lock, self._lock = self._lock, None
         if lock is None:
             lock = _take_lock(root.path)
+        kept = os.dup(lock)  # of the same flock: it is let go with the last of its descriptors
         try:
-            doubted = self._cut_suspects(root.path)
-        except OSError:
-            os.close(lock)
+            try:
+                doubted = self._cut_suspects(root.path)
+            except OSError:
+                os.close(lock)
+                raise
+            store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, doubted=doubted)
+        except OSError as error:
+            if class_of(error) == "space":
+                self._lock, kept = kept, -1
             raise
-        store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, doubted=doubted)
+        finally:
+            if kept != -1:
+                os.close(kept)
         self.root = root
         return store
 
@@ -192,9 +201,10 @@ class Stores:
         store.look()
         if not elsewhere or store.name == FALLBACK or self.root is None or self._fallback_device in (0, self.root.device):
             return
-        used = shares(os.statvfs(store.path))["used"]
+        share = shares(os.statvfs(store.path))
+        what_of, used = max(("space", share["used"]), ("inodes", share["inodes_used"] or 0.0), key=lambda item: item[1])
         if used >= self._config.disk.stop:
-            what = f"{used:.0%} of the disk is used, over the mark stop ({self._config.disk.stop:.0%})"
+            what = f"{used:.0%} of its {what_of} used, over the mark stop ({self._config.disk.stop:.0%})"
             raise OSError(errno.ENOSPC, what, str(store.path))
 
     def _cut_suspects(self, root: Path) -> set[str]:

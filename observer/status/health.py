@@ -270,8 +270,10 @@ def _faults(view: View) -> Check:
     if not faults:
         return Check("faults", OK, "no role states a fault")
     status = CRITICAL if any(fault.get("severity") == CRITICAL for fault in faults) else WARNING
+    first = faults[0]
+    done = f"; {first['action']}" if first.get("action") else ""  # whether the records are safe is the first question
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Check("faults", status, f"{faults[0]['role']}: {faults[0]['what']}{more}", faults[0].get("hint", ""))
+    return Check("faults", status, f"{first['role']}: {first['what']}{done}{more}", first.get("hint", ""))
 
 
 def _restarts(view: View, recall: Recall) -> Check:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from observer.archive import ballast as ballast_module
-from observer.archive.ballast import AGAIN_S, AMPLE, NAME, SLICE_BYTES, Ballast
+from observer.archive.ballast import AGAIN_S, AMPLE, NAME, REFUSED_AGAIN_S, SLICE_BYTES, Ballast
 from observer.archive.space import Room
 
 SIZE = 3 << 20
@@ -99,9 +99,9 @@ def test_a_refusal_is_remembered_leaves_nothing_and_is_tried_again_later(tmp_pat
         ballast.keep(PLENTY, 0.85, 0.0)
     assert ballast.refused is not None and ballast.state == "refused: No space left on device"
     assert list(tmp_path.iterdir()) == []
-    ballast.keep(PLENTY, 0.85, AGAIN_S - 1)
+    ballast.keep(PLENTY, 0.85, REFUSED_AGAIN_S - 1)
     assert ballast.state == "refused: No space left on device"
-    ballast.keep(PLENTY, 0.85, AGAIN_S)
+    ballast.keep(PLENTY, 0.85, REFUSED_AGAIN_S)
     assert ballast.state == "held"
     assert ballast.refused is None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -43,13 +45,20 @@ def test_a_file_that_is_not_done_goes_behind_the_others(root: Path) -> None:
     assert order.next not in (first, "")
 
 
-def test_an_idle_writer_compresses_what_the_janitor_orders_and_verify_still_proves_it(root: Path, tmp_path: Path) -> None:
+def test_an_idle_writer_compresses_what_the_janitor_orders_and_verify_still_proves_it(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     before = (root / FIRST).read_bytes()
     scene = Scene(tmp_path)
     scene.board.cell("role.janitor.incarnation").set(1)
     scene.board.note("janitor").write(1, {"compress": FIRST})
     scene.until(lambda: (root / f"{FIRST}.zst").exists() and not (root / FIRST).exists())
     assert len(before) > (root / f"{FIRST}.zst").stat().st_size
+    assert caplog.messages.count(f"{FIRST}: compressed") == 1
+    end = time.monotonic() + 0.5  # it is still ordered: the janitor looks only now and then
+    scene.until(lambda: time.monotonic() > end)
+    assert caplog.messages.count(f"{FIRST}: compressed") == 1
     assert verify_days(root, ["20261123"]).problems == []
 
 

@@ -207,6 +207,17 @@ def test_an_archive_that_cannot_be_written_is_the_first_thing_said() -> None:
     assert summary(seen.view, seen.checks) == (CRITICAL, "archive: no space left", "free some")
 
 
+def test_the_first_thing_said_of_an_archive_on_the_fallback_is_that_records_are_kept() -> None:
+    board = running_board()
+    fault = {
+        "kind": "archive", "class": "space", "severity": "critical", "since": 1.0, "what": "no space left", "hint": "free some",
+        "action": "records go to the fallback /fb",
+    }  # fmt: skip
+    board.note("writer").write(1, writer_note(archive={"root": "/srv", "state": "fallback"}, faults=[fault]))
+    seen = report(board)
+    assert summary(seen.view, seen.checks) == (CRITICAL, "faults: writer: no space left; records go to the fallback /fb", "free some")
+
+
 @pytest.mark.parametrize(
     ("figures", "status", "word"),
     [

@@ -22,6 +22,7 @@ from observer.roles import moving_back, placement, prober, stores
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.recording import Recording
 from observer.sinks.flight import FlightRecorder
+from observer.sinks.jsonl import JsonlFileSink
 from observer.sinks.store import ARCHIVE
 from tests.faulty_disk import Died, FaultyDisk
 from tests.writer_scene import COLLECTOR, Scene
@@ -545,6 +546,45 @@ def test_with_no_other_place_to_go_the_archive_is_used_beyond_the_mark_stop(scen
         seen.append(scene.state)
     assert seen == ["ok"] * 5
     assert "fallback:read_only" in scene.faults
+
+
+def test_the_mark_stop_holds_for_inodes_as_well(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    used = {"used": 0.1, "free": 10**9, "inodes_used": 0.98, "inodes_free": 10}
+    monkeypatch.setattr(stores, "shares", lambda _: used)
+    monkeypatch.setattr(placement, "LOOK_S", 0.0)
+    scene.writer.placement._stores._fallback_device = 99
+    scene.until(lambda: scene.state == "fallback")
+    [fault] = scene.writer.placement.facts()["faults"]
+    assert "98% of its inodes used, over the mark stop (97%)" in fault["what"]
+
+
+def test_an_archive_that_has_no_space_to_be_opened_is_kept_locked_so_that_the_janitor_may_free_some(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = JsonlFileSink.recover
+
+    def refusing(number: int) -> Callable[..., None]:
+        def recover(sink: JsonlFileSink, *arguments: Any) -> None:
+            if sink._root == scene.archive:
+                raise OSError(number, os.strerror(number), str(scene.archive))
+            real(sink, *arguments)
+
+        return recover
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonlFileSink, "recover", refusing(errno.ENOSPC))
+        _kill(scene)
+        scene.begin_writer()
+        scene.send(5)
+        scene.until(lambda: scene.acknowledged == scene.sent)
+        assert scene.faults == ["archive:space"]
+        assert scene.writer.placement.facts()["archive"]["locked"]
+        assert scene.board.get("archive.sweep_wanted") > 0
+        patch.setattr(JsonlFileSink, "recover", refusing(errno.EROFS))
+        scene.until(lambda: scene.faults == ["archive:read_only"])
+        assert not scene.writer.placement.facts()["archive"]["locked"]
+    scene.settled()
+    whole(scene)
 
 
 def test_a_fallback_that_cannot_be_read_is_its_own_fault_and_the_archive_goes_on(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from observer.archive.faults import ChangedError
 from observer.archive.root import make_dirs
+from observer.archive.syncing import sync_data
 from observer.delivery.batch import Batch
 from observer.paths import sync_dir
 
@@ -242,7 +243,7 @@ class Segment:
 
 def _sync(descriptor: int, path: Path) -> None:
     try:
-        os.fdatasync(descriptor)
+        sync_data(descriptor)
     except OSError as error:
         raise SuspectError(error.errno, os.strerror(error.errno or 0), str(path)) from error
 

@@ -14,6 +14,7 @@ _LEVELS = {"warning": logging.WARNING, "critical": logging.CRITICAL}
 # Logged by the role they happen to, or routine.
 _SEEN_ELSEWHERE = {
     "segment_sealed", "child_started", "child_restarted", "start", "stop", "rejected", "fault_begin", "fault_again", "fault_end",
+    "deleting", "deleted",
 }  # fmt: skip
 MOST_BYTES = 64 * 1024
 

@@ -192,6 +192,6 @@ def test_what_a_power_loss_left_behind_zeros_is_cut_but_nothing_that_is_known_to
 
 
 def test_a_line_with_a_zero_byte_is_no_line_of_an_archive() -> None:
-    line = b'{"v":1,"session":"c1","track":"scalp","seq":%d,"ts":"t","recv":"r","source":"s"%b}\n'
+    line = b'{"v":1,"session":"c1","track":"scalp","seq":%d,"ts":"2026","recv":"2026","source":"s"%b}\n'
     facts = facts_of(line % (1, b"") + line % (2, b"\0\0") + line % (3, b""), 0)
     assert (facts.lines, facts.heads, facts.sessions) == (3, 2, [("c1", 1, 1), ("c1", 3, 3)])

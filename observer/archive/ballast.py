@@ -83,6 +83,11 @@ class Ballast:
             self._made, self.refused = True, None
             self.held, self.state = self._look()[1], "held"
 
+    def try_again(self) -> None:
+        """The archive takes records again: what it refused meanwhile is tried with the next `keep`."""
+        if self.refused is not None:
+            self._again_at = 0.0
+
     def give_up(self, now: float) -> bool:
         """Give the space back; whether there was any. It is not made again for AGAIN_S.
 

@@ -70,6 +70,8 @@ class DiskWatch:
         self.faults: list[Fault] = []
         self.looked = False
         self.archive_ok = False
+        self._written = False
+        self._was_written = False
         self.archive_hangs = False
         self.compression = CompressionOrder(settings.paths.asset_dir)
         self._fallback: Path | None = None
@@ -89,6 +91,12 @@ class DiskWatch:
         self._clock_fault: Fault | None = None
         self._since: dict[str, float] = {}
         self._faults_path = settings.paths.runtime_dir / f"faults-{settings.paths.archive_key}.json"
+
+    def write_to(self, written: bool) -> None:
+        """Set by the main loop: whether records go to the archive now; it looks more often than the disk thread."""
+        self._written = written
+        if not written:
+            self._was_written = False
 
     def start(self) -> None:
         """Begin; the thread is a daemon, as a frozen disk must not keep the janitor from ending."""
@@ -192,9 +200,13 @@ class DiskWatch:
     def _retain(self, now: float) -> None:
         if self.archive_hangs:
             return
-        if self.archive_ok:
+        if self.archive_ok and self._written:  # on a disk that refuses the writer it would be refused, too
+            if not self._was_written:
+                self._was_written = True
+                self.retaining.ballast.try_again()
             self.retaining.keep_ballast(now)
             self._alive(True)
+        if self.archive_ok:
             self.retaining.tell_kept()
         self._alive(True)
         if self.retaining.due(now):

@@ -117,6 +117,7 @@ class Janitor:
         report = self.reporter.report(Now(mono_ns(), wall_ns()))
         self.disk.archive_hangs = self._archive_hangs()
         self.disk.archive_ok = bool(report.view["archive"]["locked"])
+        self.disk.write_to(report.view["archive"]["state"] in ("ok", "returning"))
         own = self._own_faults(report, now, wall_s)
         self._tell_changes(own, wall_s)
         if step := self._clock.look(report.view["supervisor"]["clock_step_s"]):

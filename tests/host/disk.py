@@ -1,4 +1,4 @@
-"""A real filesystem for one test: ext4 or xfs on a loop device, or tmpfs; full, read-only, broken, frozen, gone and back."""
+"""A real filesystem for one test: ext4, xfs or btrfs on a loop device, or tmpfs; full, read-only, broken, frozen, gone and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.waiting import wait_until
 
 MIB = 1024 * 1024
-LEAST_OF_XFS = 320 * MIB  # mkfs.xfs makes nothing below 300 MiB
+LEAST = {"xfs": 320 * MIB, "btrfs": 256 * MIB}  # mkfs.xfs makes nothing below 300 MiB, mkfs.btrfs below 109 MiB
 _NOBODY = "65534"
 
 
@@ -28,7 +28,7 @@ class Disk:
         directory: holds the mount point, and the image.
         size: of the filesystem, bytes.
         inodes: how many there are; None: as mkfs finds right.
-        kind: ``ext4``, ``xfs`` or ``tmpfs``.
+        kind: ``ext4``, ``xfs``, ``btrfs`` (with quotas) or ``tmpfs``.
         name: of the mount point in ``directory``.
         reserved: per cent of an ext4 that only another account, and who has CAP_SYS_RESOURCE, may use.
         image: where the image lies, a file that does not exist; by default in ``directory``.
@@ -45,19 +45,35 @@ class Disk:
         if kind == "tmpfs":
             self._mount = ["-t", "tmpfs", "-o", f"size={size}" + (f",nr_inodes={inodes}" if inodes else ""), "none"]
         else:
-            self.device = _attached(image or directory / f"{name}.img", max(size, LEAST_OF_XFS) if kind == "xfs" else size)
+            self.device = _attached(image or directory / f"{name}.img", max(size, LEAST.get(kind, 0)))
             made = ["mkfs.ext4", "-q", "-m", str(reserved), "-b", "4096", *(("-N", str(inodes)) if inodes else ())]
             options = "errors=remount-ro" + (f",resuid={_NOBODY},resgid={_NOBODY}" if reserved else "")
             self._mount = ["-o", options, self.device] if kind == "ext4" else [self.device]
         try:
             if self.device:
-                run(*(made if kind == "ext4" else ["mkfs.xfs", "-q"]), self.device)
+                run(*(made if kind == "ext4" else [f"mkfs.{kind}", "-q"]), self.device)
             self.mount()
+            if kind == "btrfs":
+                run("btrfs", "quota", "enable", self.point)
+                run("btrfs", "quota", "rescan", "-w", self.point)
         except BaseException:
             self._detach()
             raise
         self._ballast = self.point / "ballast"
         self._frozen = False
+
+    def fill_to(self, share: float) -> None:
+        """Take so many blocks that this share of those that may be used is used, and no more."""
+        space = os.statvfs(self.point)
+        usable = (space.f_blocks - space.f_bfree + space.f_bavail) * space.f_frsize
+        with self._ballast.open("ab", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            os.posix_fallocate(file.fileno(), size, max(1, self.free - int(usable * (1 - share))))
+            os.fsync(file.fileno())
+
+    def limit(self, size: str) -> None:
+        """Let whoever writes to a btrfs have so much of it, with a unit, or ``none`` for no limit."""
+        run("btrfs", "qgroup", "limit", size, self.point)
 
     def fill(self) -> None:
         """Take every block that is free now to whom none is reserved."""

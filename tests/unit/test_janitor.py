@@ -400,7 +400,18 @@ def test_a_ballast_that_is_refused_is_a_warning(tmp_path: Path, monkeypatch: pyt
     watch = DiskWatch(settings_in(tmp_path), Told(), threading.Event())
     watch.archive_ok = True
     watch.turn(time.monotonic())
+    assert watch.faults == [], "while the writer itself is refused it is not tried"
+    watch.write_to(True)
+    watch.turn(time.monotonic())
     assert [(entry["kind"], entry["severity"], entry["errno"]) for entry in watch.faults] == [("ballast", "warning", 28)]
+    monkeypatch.undo()
+    monkeypatch.setattr(retaining, "room_of", lambda _: ROOMY)
+    watch.turn(time.monotonic())
+    assert [entry["kind"] for entry in watch.faults] == ["ballast"], "it is tried only now and then"
+    for written in (False, True):
+        watch.write_to(written)
+    watch.turn(time.monotonic())
+    assert watch.faults == [], "but at once when the archive's fault is over"
 
 
 def test_one_filesystem_is_one_disk_and_a_place_not_there_yet_is_left_out(tmp_path: Path) -> None:

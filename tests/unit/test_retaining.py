@@ -74,6 +74,7 @@ class Rig:
         """A janitor like the one before, that knows nothing but what lies on disk."""
         self.watch = DiskWatch(self.settings, self.told, threading.Event(), lambda: self.wanted)
         self.watch.archive_ok = True
+        self.watch.write_to(True)
         self.watch.retaining._regular_at = 0.0
         return self.watch
 

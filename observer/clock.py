@@ -38,6 +38,11 @@ def kst_day(ns: int) -> str:
     return kst(ns).strftime("%Y%m%d")
 
 
+def day_start_ns(day: str) -> int:
+    """The wall time, ns, at which the KST date ``day`` (``YYYYMMDD``) begins."""
+    return int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
+
+
 def interval_start_s(ns: int, length_s: int) -> int:
     """Start, in epoch seconds, of the interval of ``length_s`` seconds that holds ``ns``; intervals count from KST midnight."""
     local = ns // SECOND_NS + KST_OFFSET_S

@@ -22,7 +22,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,7 @@ from observer.archive.layout import day_after
 from observer.archive.lines import WholeLines
 from observer.archive.missing import Missing, Sent
 from observer.archive.reading import Beat
-from observer.clock import KST, SECOND_NS, kst_day, kst_text
+from observer.clock import SECOND_NS, day_start_ns, kst_day, kst_text
 
 MOST_APART = 2_000_000
 LATE_S = 60
@@ -86,8 +85,8 @@ class Against:
 
     def restrict(self, days: list[str]) -> None:
         """Compare only what was sent on ``days``, which must follow one another."""
-        self._first_ns = max(self._from, _midnight_ns(days[0]))
-        self._last_ns = min(self._to, _midnight_ns(day_after(days[-1])) - 1)
+        self._first_ns = max(self._from, day_start_ns(days[0]))
+        self._last_ns = min(self._to, day_start_ns(day_after(days[-1])) - 1)
 
     def feed_until(self, end: str | None, beat: Beat) -> None:
         """Read the truth up to ``end`` (ISO text); None: all of it."""
@@ -252,7 +251,3 @@ def _days(first_ns: int, last_ns: int) -> list[str]:
     while days[-1] < kst_day(last_ns):
         days.append(day_after(days[-1]))
     return days
-
-
-def _midnight_ns(day: str) -> int:
-    return int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS

@@ -22,7 +22,6 @@ import json
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +30,7 @@ import orjson
 from observer.archive.explanations import LOST, Blind, read_explanations
 from observer.archive.layout import DATA_TRACKS, day_after, day_before, flight_path
 from observer.archive.lines import WholeLines
-from observer.clock import KST, SECOND_NS, kst_day
+from observer.clock import SECOND_NS, day_start_ns, kst_day
 from observer.config import Config
 from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
@@ -118,7 +117,7 @@ def judge_day(root: Path, day: str, calendar: TradingCalendar) -> DayVerdict:
     Raises:
         OSError: it cannot be read.
     """
-    begin = int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
+    begin = day_start_ns(day)
     end = begin + _SECONDS_A_DAY * SECOND_NS
     told = read_explanations(root, (day, day_after(day)))
     blind = [

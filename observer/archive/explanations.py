@@ -19,11 +19,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from observer.archive.layout import content_path, list_files, parse_segment
-from observer.archive.lines import WholeLines
-from observer.clock import SECOND_NS, kst_day
+from observer.archive.layout import content_path
+from observer.archive.system_records import MALFORMED, SystemRecord, read_system
+from observer.clock import SECOND_NS, kst_day, kst_text
 from observer.model import events
 
 _WANTED = {events.INCIDENT, events.SHED, events.REJECTED, events.DELETING, events.DELETED, events.STOP, events.RECONNECT}
@@ -55,6 +53,10 @@ class Blind(NamedTuple):
         """How long, seconds."""
         return (self.end_ns - self.start_ns) / SECOND_NS
 
+    def to_data(self) -> dict[str, Any]:
+        """For a program."""
+        return {**self._asdict(), "from": kst_text(self.start_ns), "to": kst_text(self.end_ns), "duration_s": self.duration_s}
+
 
 @dataclass
 class Explanations:
@@ -84,55 +86,66 @@ def read_explanations(root: Path, days: Iterable[str]) -> Explanations:
         OSError: a file cannot be read.
     """
     told = Explanations()
-    for path in list_files(root, days):
-        name = parse_segment(path)
-        if name is None or name.track != "system":
-            continue
-        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-            for data in WholeLines(root / path):
-                for line in data.split(b"\n"):
-                    _hear(line, told)
+    for record in read_system(root, _WANTED, days):
+        with contextlib.suppress(*MALFORMED):
+            _take(record, told)
     told.blind.sort(key=lambda blind: blind.start_ns)
     return told
 
 
-def _hear(line: bytes, told: Explanations) -> None:
-    with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        record = orjson.loads(line)
-        if record["event"] in _WANTED:
-            _take(record["event"], record["data"], record["recv"], told)
+def blind_of(record: SystemRecord) -> Blind:
+    """The time that ``record``, an `incident` or `shed`, tells of.
 
-
-def _take(event: str, data: dict[str, Any], recv: str, told: Explanations) -> None:
-    if event == events.INCIDENT:
-        _take_incident(data, recv, told)
-    elif event == events.SHED:
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: its data is not that of such a record.
+    """
+    data = record.data
+    if record.event == events.SHED:
         detail = ", ".join(f"{symbol} {count:,}" for symbol, count in data["by_symbol"].items())
-        blind = Blind("shed", wall_of(data["from"]), wall_of(data["to"]), data.get("track", ""), detail, data["count"], data["by_symbol"])
-        told.blind.append(blind)
-    elif event == events.REJECTED:
-        told.refused[data.get("track", ""), f"{data['stage']}:{data['reason']}", kst_day(wall_of(recv))] += data["count"]
-    elif event in (events.DELETING, events.DELETED):
-        told.deleted.add(content_path(data["path"]))
-    elif event == events.RECONNECT:
-        told.reconnects.append(wall_of(recv))
-    elif data.get("role", "").partition("-")[0] in ("supervisor", "collector"):
-        told.stops.append(wall_of(data.get("at") or recv))
-
-
-def _take_incident(data: dict[str, Any], recv: str, told: Explanations) -> None:
-    scope = data["scope"] if isinstance(data["scope"], dict) else {}
-    track = scope.get("track", "")
-    if data["kind"] == LOST and "session" in scope:
+        return Blind("shed", wall_of(data["from"]), wall_of(data["to"]), data.get("track", ""), detail, data["count"], data["by_symbol"])
+    scope = _scope(data)
+    if _is_loss(data):
         first, last = int(scope["first"]), int(scope["last"])
-        told.lost.setdefault((scope["session"], track), []).append((first, last))
         detail, count = f"{scope['session']} {first} to {last}", last - first + 1
     else:
         detail, count = data.get("reason") or " ".join(f"{key} {value}" for key, value in scope.items() if key != "track"), 0
-    start, end = data["from"] or recv, data["to"] or recv
-    told.blind.append(Blind(data["kind"], wall_of(start), wall_of(end), track, detail, count))
+    start, end = data["from"] or record.recv, data["to"] or record.recv
+    return Blind(data["kind"], wall_of(start), wall_of(end), scope.get("track", ""), detail, count)
+
+
+def _take(record: SystemRecord, told: Explanations) -> None:
+    event, data = record.event, record.data
+    if event in (events.INCIDENT, events.SHED):
+        told.blind.append(blind_of(record))
+        if event == events.INCIDENT and _is_loss(data):
+            scope = _scope(data)
+            told.lost.setdefault((scope["session"], scope.get("track", "")), []).append((int(scope["first"]), int(scope["last"])))
+    elif event == events.REJECTED:
+        told.refused[data.get("track", ""), f"{data['stage']}:{data['reason']}", kst_day(wall_of(record.recv))] += data["count"]
+    elif event in (events.DELETING, events.DELETED):
+        told.deleted.add(content_path(data["path"]))
+    elif event == events.RECONNECT:
+        told.reconnects.append(wall_of(record.recv))
+    elif data.get("role", "").partition("-")[0] in ("supervisor", "collector"):
+        told.stops.append(wall_of(data.get("at") or record.recv))
+
+
+def _scope(data: dict[str, Any]) -> dict[str, Any]:
+    return data["scope"] if isinstance(data["scope"], dict) else {}
+
+
+def _is_loss(data: dict[str, Any]) -> bool:
+    """Whether an incident names the seqs that nobody holds."""
+    return data["kind"] == LOST and "session" in _scope(data)
 
 
 def wall_of(text: str) -> int:
-    """The wall time, ns, that ISO 8601 ``text`` says."""
-    return round(datetime.fromisoformat(text).timestamp() * 1e6) * 1000
+    """The wall time, ns, that ISO 8601 ``text`` says.
+
+    Raises:
+        TypeError, ValueError: it says none, or one that no clock of ours shows.
+    """
+    moment = datetime.fromisoformat(text)
+    if not 1970 < moment.year < 9999:
+        raise ValueError(f"{text} is no time of ours")
+    return round(moment.timestamp() * 1e6) * 1000

@@ -138,6 +138,16 @@ def held_bytes(place: Path) -> int:
     return sum(size for _, size in _held(place))
 
 
+def waiting(config: Config, paths: Paths) -> str:
+    """One sentence about what is not in the archive because it waits on the fallback; empty when nothing does."""
+    place = fallback_dir(config, paths)
+    try:
+        size = held_bytes(place) if place else 0
+    except OSError as error:
+        return f"the fallback {place} cannot be read: {error.strerror}; records may wait there"
+    return f"{size:,} bytes of records wait on the fallback {place}: the service moves them back" if size else ""
+
+
 def is_volatile(place: Path) -> bool:
     """Whether what the fallback holds vanishes with the power or the container.
 

@@ -9,7 +9,6 @@ from observer.archive.explanations import Blind
 from observer.archive.layout import TRACK_DIRS, parse_segment
 from observer.archive.seals import Seal
 from observer.archive.sequences import Run, Span
-from observer.clock import kst_text
 
 PROMISED_RATE = 0.0001
 
@@ -191,10 +190,7 @@ class Report:
             "bytes": sum(facts.bytes for facts in self.files),
             "problems": [finding._asdict() for finding in self.problems],
             "notes": [finding._asdict() for finding in self.notes],
-            "blind": [
-                {**blind._asdict(), "from": kst_text(blind.start_ns), "to": kst_text(blind.end_ns), "duration_s": blind.duration_s}
-                for blind in self.blind
-            ],
+            "blind": [blind.to_data() for blind in self.blind],
             "comparison": self.comparison.to_data() if self.comparison else None,
             "seconds": round(self.seconds, 3),
         }

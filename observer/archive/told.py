@@ -6,16 +6,12 @@ day_kept, day_released        which days are known to be kept
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
-
-from observer.archive.layout import list_files, parse_segment
-from observer.archive.lines import WholeLines
+from observer.archive.system_records import MALFORMED, read_system
 from observer.model import events
 
 _EVENTS = (events.DELETING, events.DELETED, events.DAY_KEPT, events.DAY_RELEASED)
@@ -49,13 +45,9 @@ def read_told(root: Path) -> Told:
         OSError: it cannot be read.
     """
     told = Told()
-    named = ((parse_segment(path), path) for path in list_files(root))
-    files = sorted((name.day, name.number, path) for name, path in named if name is not None and name.track == "system")
-    for _, _, path in files:
-        with suppress(FileNotFoundError):
-            for event, data in _records(root / path):
-                with suppress(KeyError, TypeError, ValueError):
-                    _hear(told, event, data)
+    for record in read_system(root, _EVENTS):
+        with suppress(*MALFORMED):
+            _hear(told, record.event, record.data)
     return told
 
 
@@ -68,17 +60,3 @@ def _hear(told: Told, event: str, data: dict[str, Any]) -> None:
         told.kept[str(data["day"])] = str(data["why"])
     else:
         told.kept.pop(data["day"], None)
-
-
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The records of our events, found by their mark: nearly every line is another's, and need not be parsed."""
-    marks = [b'"event":"%b"' % event.encode() for event in _EVENTS]
-    for data in WholeLines(path):
-        if not any(mark in data for mark in marks):
-            continue
-        for line in data.splitlines():
-            if any(mark in line for mark in marks):
-                with suppress(orjson.JSONDecodeError, KeyError, TypeError):
-                    record = orjson.loads(line)
-                    if record["event"] in _EVENTS:
-                        yield record["event"], record["data"]

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from observer import settings as observer_settings
 from observer.archive.damage import Damage, find_damage
 from observer.archive.explanations import Blind
-from observer.archive.fallback import fallback_dir, held_bytes
+from observer.archive.fallback import waiting
 from observer.archive.findings import PROMISED_RATE, Report
 from observer.archive.layout import LOCK, QUARANTINE
 from observer.archive.lock import take_lock
@@ -30,7 +30,6 @@ from observer.archive.repair import Repair
 from observer.archive.verify import verify_days
 from observer.clock import kst, kst_day, wall_ns
 from observer.errors import EXIT_FOUND, EXIT_OK, HeldError, UsageError
-from observer.settings import Settings
 
 BAR_AFTER_S = 1.0
 LISTED = 20
@@ -72,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             return EXIT_FOUND if found else EXIT_OK
     report = _verify(root, days, args)
-    if settings is not None:
-        sys.stderr.write(_elsewhere(settings))
+    if settings is not None and (elsewhere := waiting(settings.config, settings.paths)):
+        sys.stderr.write(elsewhere + "\n")
     if args.json:
         sys.stdout.write(json.dumps(report.to_data(), indent=1, ensure_ascii=False) + "\n")
     elif args.manifest:
@@ -83,16 +82,6 @@ def run(args: argparse.Namespace) -> int:
         lines = _problem_lines(report) if args.quiet else as_text(report)
         sys.stdout.writelines(line + "\n" for line in lines)
     return EXIT_OK if report.whole else EXIT_FOUND
-
-
-def _elsewhere(settings: Settings) -> str:
-    """What is not in the archive because it waits on the fallback; empty when nothing does."""
-    place = fallback_dir(settings.config, settings.paths)
-    try:
-        waiting = held_bytes(place) if place else 0
-    except OSError as error:
-        return f"the fallback {place} cannot be read: {error.strerror}; records may wait there\n"
-    return f"{waiting:,} bytes of records wait on the fallback {place}: the service moves them back\n" if waiting else ""
 
 
 def _verify(root: Path, days: list[str] | None, args: argparse.Namespace) -> Report:

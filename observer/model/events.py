@@ -25,6 +25,10 @@ CLOCK_STEP: Final = "clock_step"
 PATHS: Final = "paths"
 CONFIG_RELOADED: Final = "config_reloaded"
 SUBSCRIPTION_REFUSED: Final = "subscription_refused"
+GAP: Final = "gap"
+GAP_FILLING: Final = "gap_filling"
+GAP_FILLED: Final = "gap_filled"
+GAP_UNFILLABLE: Final = "gap_unfillable"
 
 EVENTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str))
 

@@ -10,8 +10,9 @@ from html import escape
 from importlib.resources import files
 from typing import NamedTuple
 
-from observer.status.tables import Table, tables
+from observer.status.tables import tables
 from observer.status.view import View
+from observer.tables import Table
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"

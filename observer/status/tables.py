@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from observer.status.view import View
-
-NONE = "–"
-
-
-class Row(NamedTuple):
-    """One row: its cells, and how it is (ok, warning, critical, unknown; empty: it does not say)."""
-
-    cells: tuple[str, ...]
-    level: str = ""
-
-
-class Table(NamedTuple):
-    """One table."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: list[Row]
+from observer.tables import NONE, Row, Table, number, seconds, share, size
 
 
 def tables(status: View) -> list[Table]:
     """The tables of a `/status` answer; faults only when there are some."""
     faults = [_faults(status)] if status["faults"] else []
     return [*faults, _tracks(status), _files(status), _roles(status), _broker(status), _archive(status), _disks(status), _checks(status)]
-
-
-def number(value: float | None) -> str:
-    """With thousands separators."""
-    return NONE if value is None else f"{value:,.0f}"
-
-
-def seconds(value: float | None) -> str:
-    """A duration with a fitting unit."""
-    if value is None:
-        return NONE
-    if value < 100:
-        return f"{value:.1f} s"
-    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"
-
-
-def size(value: float | None) -> str:
-    """Bytes with a fitting unit."""
-    if value is None:
-        return NONE
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
-def share(value: float | None) -> str:
-    """A fraction as a percentage."""
-    return NONE if value is None else f"{value:.1%}"
 
 
 def _tracks(status: View) -> Table:

@@ -12,16 +12,14 @@ from typing import Any
 import requests
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
 
 from observer import settings as observer_settings
 from observer.errors import EXIT_FOUND, EXIT_OK, ObserverError, UsageError
 from observer.status.health import CRITICAL
-from observer.status.tables import Table, tables
+from observer.status.tables import tables
+from observer.terminal import STYLES, console_of, drawn
 
 TIMEOUT_S = 5.0
-PIPE_WIDTH = 160
-_STYLES = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "dim"}
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
@@ -43,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(status, indent=1, ensure_ascii=False) + "\n")
     else:
-        show(status, Console(file=sys.stdout, width=None if sys.stdout.isatty() else PIPE_WIDTH))
+        show(status, console_of(sys.stdout))
     return EXIT_FOUND if status["summary"]["level"] == CRITICAL else EXIT_OK
 
 
@@ -89,21 +87,12 @@ def fetch(url: str) -> dict[str, Any]:
 def show(status: dict[str, Any], console: Console) -> None:
     """Print ``status``, a `/status` answer."""
     said = status["summary"]
-    console.print(escape(said["sentence"]), style=_STYLES.get(said["level"], ""))
+    console.print(escape(said["sentence"]), style=STYLES.get(said["level"], ""))
     if said["hint"]:
         console.print(f"  {escape(said['hint'])}")
     for table in tables(status):
         console.print()
-        console.print(_rich(table))
+        console.print(drawn(table))
     archive = status["archive"]
     console.print()
     console.print(escape(f"observer {status['version']}, archive {archive['root']} ({archive['rule']})"), style="dim")
-
-
-def _rich(table: Table) -> RichTable:
-    made = RichTable(title=escape(table.title), title_justify="left", box=None, pad_edge=False, header_style="dim")
-    for column in table.columns:
-        made.add_column(escape(column), overflow="fold")
-    for row in table.rows:
-        made.add_row(*map(escape, row.cells), style=_STYLES.get(row.level, "") if row.level != "ok" else "")
-    return made

@@ -21,9 +21,11 @@ from tests.kis_samples import FRAMES, RECV, Kept, flow_into, snapshot
 SCHEMA: dict[str, Any] = json.loads(resources.files("observer.model").joinpath("schema/record-v1.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data-contract.md").read_text("utf-8")
+BACKFILL = "backfill"
 SYSTEM_EVENTS = SCHEMA["$defs"]["system_line"]["properties"]["event"]["enum"]
 
-NOW = "2026-11-23T09:31:05.123456+09:00"
+NOW, SECOND = "2026-11-23T09:31:05.123456+09:00", "2026-11-23T09:31:05+09:00"
+HOLE = "2d8a0e4c1f3b5a97"
 EXAMPLES: dict[str, dict[str, Any]] = {
     "child_started": {"role": "writer", "pid": 4711},
     "child_restarted": {"role": "writer", "pid": 4711, "signal": 9, "exit": None, "oom": False, "down_s": 0.04},
@@ -44,6 +46,17 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "rejected": {"stage": "guard", "reason": "duplicate", "raw": "…", "count": 1},
     "clock_step": {"step_s": -3600.0},
     "subscription_refused": {"tr": "H0STCNT0", "symbol": "999999", "code": "OPSP8993"},
+    "gap": {
+        "hole": HOLE, "kind": "ticks", "cause": "lost_ticks", "size": "minor", "tr": "H0STCNT0", "symbol": "005930", "date": "20261123",
+        "from_volume": 4210157, "to_volume": 4210207, "volume": 50, "trades": 2, "turnover": None, "from": NOW, "to": NOW,
+        "from_ts": SECOND, "to_ts": SECOND,
+    },
+    "gap_filling": {"hole": HOLE, "tr": "H0STCNT0", "symbol": "005930"},
+    "gap_filled": {
+        "hole": HOLE, "tr": "H0STCNT0", "symbol": "005930", "records": 2, "volume": 50, "source": "FHPST01060000",
+        "path": f"scalp/20261123/09_31_00.backfill-{HOLE}.jsonl",
+    },
+    "gap_unfillable": {"hole": HOLE, "tr": "H0STCNT0", "symbol": "005930", "reason": "too far back", "volume": None, "records": 0},
 }  # fmt: skip
 
 
@@ -95,6 +108,21 @@ def test_an_event_without_its_data_breaks_the_schema(event: str) -> None:
     assert not VALIDATOR.is_valid(system_line(event, {}))
 
 
+def test_a_gap_of_polls_tells_of_many_holes_and_needs_its_own_keys() -> None:
+    data = {"kind": "polls", "cause": "missed_poll", "size": "major", "tr": "FHKST11300006", "from": NOW, "to": NOW}
+    assert VALIDATOR.is_valid(system_line("gap", {**data, "due": SECOND, "symbols": ["005930", "000660"]}))
+    assert not VALIDATOR.is_valid(system_line("gap", {**data, "due": SECOND}))
+    assert not VALIDATOR.is_valid(system_line("gap", {**data, "kind": "ticks", "due": SECOND, "symbols": ["005930"]}))
+
+
+def test_a_line_that_filled_a_hole_keeps_to_the_schema() -> None:
+    kept = Kept()
+    flow_into(kept).on_snapshot(snapshot())
+    line = {**json.loads(json.dumps(kept.lines(), default=float))[0], "session": f"g-{HOLE}", "quality": [BACKFILL]}
+    VALIDATOR.validate(line)
+    assert not VALIDATOR.is_valid({**line, "session": "g-1"})
+
+
 def test_unknown_events_severities_and_keys_break_the_schema() -> None:
     assert VALIDATOR.is_valid(system_line("start", {}))
     assert not VALIDATOR.is_valid(system_line("started", {}))
@@ -106,7 +134,7 @@ def test_schema_and_code_know_the_same_events_flags_and_severities() -> None:
     assert set(SYSTEM_EVENTS) == events.EVENTS
     definitions = SCHEMA["$defs"]
     assert {name.removeprefix("event_") for name in definitions if name.startswith("event_")} == events.EVENTS
-    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == guard.FLAGS
+    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == (*guard.FLAGS, BACKFILL)
     assert tuple(definitions["system_line"]["properties"]["severity"]["enum"]) == events.SEVERITIES
 
 
@@ -120,7 +148,7 @@ def test_every_event_and_all_its_data_stand_in_the_document(event: str) -> None:
 
 
 def test_every_flag_and_every_reason_stands_in_the_document() -> None:
-    for flag in guard.FLAGS:
+    for flag in (*guard.FLAGS, BACKFILL):
         assert re.search(rf"^\| `{flag}` \|", DOCUMENT, re.MULTILINE)
     reasons = DOCUMENT[DOCUMENT.index("Reasons of `rejected`") :]
     for stage in (frames.REASONS, validation.REASONS, guard.REASONS):

@@ -99,6 +99,11 @@ class Layout:
     extras: int
 
 
+def is_trade(tr: str) -> bool:
+    """Whether the records of the WebSocket TR ``tr`` are trades."""
+    return _KINDS.get(tr[4:]) == "trade"
+
+
 def minimum_width(tr: str) -> int:
     """The fewest fields a record of the WebSocket TR ``tr`` has; 0 when there is no such TR."""
     entry = _WIDTHS.get(tr)

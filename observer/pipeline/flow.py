@@ -27,7 +27,7 @@ from observer.model.record import whole
 from observer.model.snapshot import Snapshot
 from observer.pipeline.enrichment import Enrichment
 from observer.pipeline.guard import Guard, GuardRules
-from observer.pipeline.moment import Moments
+from observer.pipeline.moment import Moment, Moments
 from observer.pipeline.refusal import RefusedError
 from observer.pipeline.validation import Validation
 
@@ -91,6 +91,7 @@ class Flow:
         refusals: refused by (stage, reason).
         flags: records taken by flag.
         shed_by_symbol: shed by symbol.
+        taken: called with each trade that the outlet took; None for nobody.
     """
 
     def __init__(self, outlet: Outlet, rules: GuardRules, track: str, mono: Callable[[], int] = mono_ns) -> None:
@@ -101,6 +102,7 @@ class Flow:
         self.refusals: Counter[tuple[str, str]] = Counter()
         self.flags: Counter[str] = Counter()
         self.shed_by_symbol: Counter[str] = Counter()
+        self.taken: Callable[[Snapshot, Moment], None] | None = None
         self._outlet = outlet
         self._mono = mono
         self._validation = Validation()
@@ -130,6 +132,8 @@ class Flow:
             self.flags[flag] += 1
         if self._shedding is not None:
             self._shedding.taken = True
+        if self.taken is not None and snapshot.layout.kind == "trade":
+            self.taken(snapshot, moment)
 
     def on_undecodable(self, reason: str, raw: str, recv_ns: int) -> None:
         """Count a frame that could not be cut into records, as received and rejected.

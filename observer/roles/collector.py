@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
+from observer.archive.fallback import fallback_dir
 from observer.board import Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.config import Credentials, load_credentials
@@ -26,17 +28,19 @@ from observer.kis.reconnect import Reconnect
 from observer.kis.rest import Quotations
 from observer.kis.stream import Stream
 from observer.kis.subscriptions import Subscriptions
-from observer.model.fields import MULTI_PRICE, SINGLE_PRICE
+from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
-from observer.roles.incidents import RESTART_S, Blindness, Incidents, Predecessor
+from observer.roles.incidents import RESTART_S, Blindness, Predecessor
 from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
+from observer.roles.tick_gaps import EarlierReader, TickGaps
+from observer.roles.untold import Untold
 
 log = logging.getLogger("observer.collector")
 
@@ -75,7 +79,7 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents = Incidents(self._producer, self._cell("blind_from"))
+        self._incidents = Untold(self._producer, self._cell("blind_from"))
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
@@ -89,6 +93,8 @@ class Collector:
         self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in config.scalp.symbols)
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
+        self.earlier: EarlierReader | None = None
+        self._gaps = Untold(self._producer, self._cell("gap_from"))
         if self.subscriptions.desired:
             self._build_scalp()
 
@@ -118,6 +124,7 @@ class Collector:
                 flow.tick(now)
             self._watch(now)
             self._incidents.tick()
+            self._gaps.tick()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
             self._context.beat()
@@ -170,6 +177,7 @@ class Collector:
         context, config = self._context, self._context.settings.config
         flow = self._flow("scalp", dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols)))
         blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
+        self._find_gaps(flow, blindness)
         source = Source("scalp", self._run_stream)
         put_system = self._producer.put_system
         self.scalp = ScalpReceiver(
@@ -185,6 +193,20 @@ class Collector:
             context.stopping,
         )
         self.sources.append(source)
+
+    def _find_gaps(self, flow: Flow, blindness: Blindness) -> None:
+        context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
+        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol)
+        flow.taken = gaps.taken
+
+        def roots() -> list[Path]:
+            place = fallback_dir(config, paths)
+            return [paths.asset_dir, *([place] if place is not None else ())]
+
+        self.earlier = EarlierReader(
+            roots, [key for key in self.subscriptions.desired if is_trade(key[0])], self._producer.session, gaps.earlier,
+            lambda: context.board.get("supervisor.hung") != 0,
+        )  # fmt: skip
 
     def _run_poller(self) -> None:
         self.poller.run()
@@ -215,6 +237,9 @@ class Collector:
         if self.stream is not None:
             state = self.stream.state
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
+            before = self.blind["scalp"].predecessor
+            if self.earlier is not None and before.known():
+                self.earlier.turn(min(before.from_ns, self._gaps.inherited or before.from_ns))
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

@@ -1,89 +1,26 @@
 """Incidents: when a track was blind, told as system records that no kill can make disappear.
 
-    open ──▶ told (put into the outbox) ──▶ acknowledged
-      └────────── word = oldest `from` of all that are not acknowledged yet; 0 when there is none ───┘
-
 The newest durable record says how far the predecessor came, but as soon as our own records are durable it says that no
 more. So the word on the board keeps the oldest untold `from`: a collector that is killed before it could tell an incident
-leaves it to its successor, which tells one that covers both. Guarantee: every stretch of time between two durable records of
+leaves it to its successor (`untold`), which tells one that covers both. Guarantee: every stretch of time between two durable records of
 different incarnations lies inside an incident that becomes durable, or inside one that the next incarnation will tell.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from observer.board import Board, unpack
 from observer.clock import SECOND_NS, kst_text
-from observer.kis.pacing import Word
 from observer.model import events
 from observer.roles.accounts import NOTHING_FOUND
+from observer.roles.untold import Untold
 
 RESTART_S = 60
+TOLD_KEPT = 64
 GRACE_NS = 10 * SECOND_NS  # not being connected for so long is an incident even where no session was lost
-
-
-class SystemOutlet(Protocol):
-    """What incidents need of the producer."""
-
-    def put_system(self, event: str, severity: str, data: dict[str, Any]) -> int:
-        """Take a system record; 0 when there is no room for it."""
-
-    def acknowledged(self, track: str) -> int:
-        """The last durable seq of ``track``."""
-
-
-class Incidents:
-    """All incidents of one collector. Thread safe.
-
-    Args:
-        outlet: takes the records.
-        untold: the word that outlives this process, wall ns.
-    """
-
-    def __init__(self, outlet: SystemOutlet, untold: Word) -> None:
-        self.inherited = untold.get()
-        self._outlet = outlet
-        self._untold = untold
-        self._lock = threading.Lock()
-        self._open: dict[str, int] = {}
-        self._waiting: list[tuple[int, str, dict[str, Any]]] = []
-        self._told: list[tuple[int, int]] = []
-
-    def begin(self, track: str, from_ns: int) -> None:
-        """``track`` has been blind since ``from_ns`` (wall ns)."""
-        with self._lock:
-            self._open[track] = from_ns
-            self._publish()
-
-    def end(self, track: str, severity: str, data: dict[str, Any]) -> None:
-        """Tell the incident of ``track`` with ``data``."""
-        with self._lock:
-            self._waiting.append((self._open.pop(track), severity, data))
-            self._tell()
-
-    def tick(self) -> None:
-        """Tell what could not be told before, forget what is durable."""
-        with self._lock:
-            self._tell()
-
-    def _tell(self) -> None:
-        while self._waiting:
-            from_ns, severity, data = self._waiting[0]
-            seq = self._outlet.put_system(events.INCIDENT, severity, data)
-            if not seq:
-                break
-            self._waiting.pop(0)
-            self._told.append((seq, from_ns))
-        acknowledged = self._outlet.acknowledged("system") if self._told else 0
-        self._told = [told for told in self._told if told[0] > acknowledged]
-        self._publish()
-
-    def _publish(self) -> None:
-        oldest = [*self._open.values(), *(item[0] for item in self._waiting), *(item[1] for item in self._told)]
-        self._untold.set(min(oldest, default=0))
 
 
 class Predecessor:
@@ -132,17 +69,21 @@ class Blindness:
     Args:
         track: the track.
         incidents: takes what is to be told.
-        predecessor: how far it came.
+        predecessor: the incarnations before.
         deadline_ns: when the restart is told with what is known, monotonic ns.
         silent_after_s: silence while trades go on that is an incident; None where it is none.
+
+    Attributes:
+        predecessor: how far it came.
+        told: the newest incidents: kind, from and to, wall ns.
     """
 
     def __init__(
-        self, track: str, incidents: Incidents, predecessor: Predecessor, deadline_ns: int, silent_after_s: float | None = None
+        self, track: str, incidents: Untold, predecessor: Predecessor, deadline_ns: int, silent_after_s: float | None = None
     ) -> None:
         self._track = track
         self._incidents = incidents
-        self._predecessor = predecessor
+        self.predecessor = predecessor
         self._deadline_ns = deadline_ns
         self._silent_ns = None if silent_after_s is None else int(silent_after_s * SECOND_NS)
         self._lock = threading.Lock()
@@ -155,6 +96,7 @@ class Blindness:
         self._apart_since: tuple[int, int] | None = None  # monotonic and wall ns
         self.last_data = 0
         self.silent = False
+        self.told: deque[tuple[str, int, int]] = deque(maxlen=TOLD_KEPT)
         incidents.begin(track, self._from)
 
     def data(self, recv_ns: int) -> None:
@@ -167,7 +109,7 @@ class Blindness:
     def look(self) -> None:
         """Look how far the predecessor came, before our own records hide it: oftener than a commit."""
         if self._kind == "restart":
-            self._predecessor.look()
+            self.predecessor.look()
 
     def lost(self, kind: str, reason: str, from_ns: int) -> None:
         """Nothing can come in since ``from_ns`` (wall ns), because of ``reason``."""
@@ -208,7 +150,7 @@ class Blindness:
             self._tell(recv_ns, complete=True)
 
     def _tick_restart(self, now_mono: int, now_wall: int) -> None:
-        known = self._predecessor.known()
+        known = self.predecessor.known()
         late = now_mono >= self._deadline_ns
         if not late and not (known and self._first):
             return
@@ -250,9 +192,10 @@ class Blindness:
             "reason": self._reason,
             "complete": complete,
         }
+        self.told.append((kind, self._from, max(to_ns, self._from)))
         self._from = to_ns
-        self._incidents.end(self._track, events.INFO if kind == "restart" and complete else events.WARNING, data)
+        self._incidents.end(self._track, events.INCIDENT, events.INFO if kind == "restart" and complete else events.WARNING, data)
 
     def _restart_from(self) -> int:
         inherited = self._incidents.inherited
-        return min(self._predecessor.from_ns, inherited) if inherited else self._predecessor.from_ns
+        return min(self.predecessor.from_ns, inherited) if inherited else self.predecessor.from_ns

@@ -27,11 +27,12 @@ from observer.pipeline.guard import GuardRules
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
-from observer.roles.incidents import GRACE_NS, Blindness, Incidents, Predecessor
+from observer.roles.incidents import GRACE_NS, Blindness, Predecessor
 from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver
 from observer.roles.role import Context
 from observer.roles.source import STALE_S, Source
+from observer.roles.untold import Untold
 from observer.settings import Settings
 from tests.waiting import wait_until
 
@@ -57,6 +58,7 @@ class FakeProducer:
         self.full = False
         self.held_bytes = 0
         self.window_bytes = 1000
+        self.session = "c20261123T085900-7f3a0003"
         self.ticks = 0
 
     def put(self, track: str, recv_ns: int, tail: bytes) -> bool:
@@ -102,7 +104,7 @@ class Track:
         self.board.cell("supervisor.started_wall").set(START - 900 * SECOND_NS)
         self.producer = producer or FakeProducer()
         self.word = self.board.cell("role.collector.blind_from")
-        self.incidents = Incidents(self.producer, self.word)
+        self.incidents = Untold(self.producer, self.word)
         predecessor = Predecessor(self.board, "collector", "scalp", START)
         self.blindness = Blindness("scalp", self.incidents, predecessor, 60 * SECOND_NS, silent_after_s)
         self.now = 0

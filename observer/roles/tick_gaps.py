@@ -1,0 +1,162 @@
+"""Lost trades as the collector finds them: from the trades it takes on, and from what earlier sessions left on the archive.
+
+    WebSocket thread ──each trade taken on──▶ chains ──hole──▶ told (`untold`)
+    reading thread, once the session before is closed ──▶ where its chains end, holes it did not tell
+
+The word ``gap_from`` keeps the oldest hole that is not durable: a successor reads the archive again from there on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from observer.clock import SECOND_NS, kst_day, wall_ns
+from observer.gaps.chain import Chains, Key, Late, Seen
+from observer.gaps.earlier import Earlier, read_earlier
+from observer.gaps.holes import LOST_TICKS, SHED, TickHole
+from observer.model import events
+from observer.model.snapshot import Snapshot
+from observer.pipeline.moment import Moment
+from observer.roles.untold import Untold
+
+log = logging.getLogger("observer.collector")
+
+RESTART = "restart"
+OFF_BOOK = "off_book"
+OVERLAP_NS = 120 * SECOND_NS  # what a session had received and not yet told when it was killed is newer than that
+AGAIN_S = 10.0
+PAUSE_S = 0.005
+
+Told = deque[tuple[str, int, int]]
+
+
+class TickGaps:
+    """Finds and tells.
+
+    Args:
+        untold: tells the holes.
+        incidents: the track's newest incidents: kind, from and to, wall ns.
+        shed: records shed, by symbol.
+    """
+
+    def __init__(self, untold: Untold, incidents: Told, shed: Mapping[str, int]) -> None:
+        self._untold = untold
+        self._incidents = incidents
+        self._shed = shed
+        self._shed_before: dict[str, int] = {}
+        self._chains = Chains()
+        self._earlier: deque[Earlier] = deque()
+        self._restored: dict[Key, int] = {}  # total up to which an earlier session came
+
+    def taken(self, snapshot: Snapshot, moment: Moment) -> None:
+        """A trade was taken on. The hot path.
+
+        Args:
+            snapshot: the trade.
+            moment: when it happened.
+        """
+        layout, values = snapshot.layout, snapshot.values
+        if self._earlier:
+            self._continue(self._earlier.popleft())
+        try:
+            total, quantity = int(values[layout.total]), int(values[layout.volume])
+        except ValueError:  # one has a fraction
+            return
+        seen = Seen(total, snapshot.recv_ns, moment.text, layout.names, values)
+        live = layout.phase < 0 or values[layout.phase] in ("0", "")
+        found = self._chains.of((layout.tr, values[layout.symbol]), moment.day).take(seen, quantity, live)
+        if found is not None:
+            self._tell(found, "")
+
+    def earlier(self, earlier: Earlier) -> None:
+        """What earlier sessions left was read; from any thread, taken in with the next trade."""
+        for hole, apart in earlier.holes:
+            self._tell(hole, RESTART if apart else LOST_TICKS)
+        self._earlier.append(earlier)
+
+    def _continue(self, earlier: Earlier) -> None:
+        for key, (day, seen) in earlier.last.items():
+            self._restored[key] = seen.total
+            hole = self._chains.of(key, day).before(seen)
+            if hole is not None:
+                self._tell(hole, RESTART)
+
+    def _tell(self, found: TickHole | Late, cause: str) -> None:
+        if isinstance(found, TickHole):
+            self._untold.tell(found.from_ns, events.GAP, found.severity, found.to_data(cause or self._cause(found)))
+            return
+        hole = found.hole
+        data = {"hole": hole.id, "tr": hole.tr, "symbol": hole.symbol, "records": 1, "volume": found.volume, "source": "kis.ws"}
+        self._untold.tell(hole.from_ns, events.GAP_FILLED, events.INFO, data)
+        for piece in found.left:
+            self._tell(piece, cause or self._cause(hole))
+
+    def _cause(self, hole: TickHole) -> str:
+        """What happened between the two trades; else what their counters say."""
+        before, self._shed_before[hole.symbol] = self._shed_before.get(hole.symbol, 0), self._shed.get(hole.symbol, 0)
+        for kind, start, end in reversed(self._incidents):
+            if start <= hole.to_ns and end >= hole.from_ns:
+                return kind
+        if self._restored.get((hole.tr, hole.symbol)) == hole.from_volume:
+            return RESTART
+        if self._shed_before[hole.symbol] > before:
+            return SHED
+        return OFF_BOOK if hole.trades == 0 else LOST_TICKS
+
+
+class EarlierReader:
+    """Reads what earlier sessions left, in a thread of its own: a disk may hang.
+
+    Args:
+        roots: the archive and the fallback.
+        wanted: the channels, TR and symbol.
+        session: ours.
+        found: takes what was read.
+        hangs: whether a process of ours hangs on a disk: nobody else is to.
+    """
+
+    def __init__(
+        self,
+        roots: Callable[[], list[Path]],
+        wanted: Collection[Key],
+        session: str,
+        found: Callable[[Earlier], None],
+        hangs: Callable[[], bool],
+    ) -> None:
+        self._roots = roots
+        self._wanted = frozenset(wanted)
+        self._session = session
+        self._found = found
+        self._hangs = hangs
+        self._thread: threading.Thread | None = None
+        self._again_at = 0.0
+        self.done = False
+
+    def turn(self, since_ns: int) -> None:
+        """Begin, once the earlier sessions are closed, and again when it failed.
+
+        Args:
+            since_ns: the newest record of the session before, or the oldest hole that it had not told, wall ns.
+        """
+        now = time.monotonic()
+        if self.done or now < self._again_at or self._hangs() or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._again_at = now + AGAIN_S
+        self._thread = threading.Thread(target=self._read, args=(since_ns - OVERLAP_NS,), name="earlier trades", daemon=True)
+        self._thread.start()
+
+    def _read(self, since_ns: int) -> None:
+        try:
+            earlier = read_earlier(self._roots(), kst_day(wall_ns()), since_ns, self._wanted, self._session, lambda: time.sleep(PAUSE_S))
+        except OSError as error:
+            log.warning("what earlier sessions left cannot be read (%s), so what was missed is not known yet; trying again", error)
+            return
+        self.done = True
+        self._found(earlier)
+        left = "" if earlier.complete else ", but not all of it was read"
+        log.info("%d channels go on where an earlier session left them, %d holes found%s", len(earlier.last), len(earlier.holes), left)

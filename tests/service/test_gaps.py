@@ -1,0 +1,126 @@
+"""The whole service on a market that loses ticks: what is not on the archive lies in a told hole, and each hole is missing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from observer.model.truth import TruthRecord, read_truth
+from tests.service.conftest import StartStack
+from tests.service.stack import Stack, until
+from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_for_more, wait_healthy
+from tests.waiting import wait_until
+
+Spans = dict[str, set[tuple[int, int]]]
+
+TOTAL, QUANTITY = 13, 12
+
+
+def records(archive: Path, pattern: str) -> list[dict[str, Any]]:
+    """Every record of the files that ``pattern`` matches."""
+    return [orjson.loads(line) for path in sorted(archive.glob(pattern)) for line in path.read_bytes().splitlines()]
+
+
+def spans(of: Iterable[tuple[str, int, int]]) -> Spans:
+    """(from, to] on the axis of cumulative volume, by symbol."""
+    found: Spans = defaultdict(set)
+    for symbol, start, end in of:
+        found[symbol].add((start, end))
+    return found
+
+
+def made(truth: Path) -> Spans:
+    """What the market traded, sent or not."""
+    trades = [record for record in read_truth(truth) if isinstance(record, TruthRecord)]
+    fields = [(trade.symbol, trade.text.split("^")) for trade in trades]
+    return spans((symbol, int(of[TOTAL]) - int(of[QUANTITY]), int(of[TOTAL])) for symbol, of in fields)
+
+
+def held(stack: Stack) -> Spans:
+    """What the archive has."""
+    lines = [(record["symbol"], record["obs"]) for record in records(stack.archive, "scalp/*/*.jsonl")]
+    return spans((symbol, obs["acml_vol"] - obs["cntg_vol"], obs["acml_vol"]) for symbol, obs in lines)
+
+
+def told(stack: Stack) -> list[dict[str, Any]]:
+    """The data of every gap record."""
+    return [record["data"] for record in records(stack.archive, "system/2*.jsonl") if record["event"] == "gap"]
+
+
+def check(stack: Stack) -> list[dict[str, Any]]:
+    """Between the first and the last trade of each symbol on the archive, what is missing is what was told; returns the holes."""
+    traded, archived, holes = made(stack.truth), held(stack), told(stack)
+    for symbol, have in archived.items():
+        first, last = min(have), max(have)
+        lost = {span for span in traded[symbol] if first < span < last} - have
+        bounds = {(hole["from_volume"], hole["to_volume"]) for hole in holes if hole["symbol"] == symbol}
+        covered = {span for span in lost for start, end in bounds if start <= span[0] and span[1] <= end}
+        assert lost == covered, f"{symbol}: lost and not told {sorted(lost - covered)[:5]}"
+        missing = sum(end - start for start, end in lost)
+        assert missing == sum(end - start for start, end in bounds), f"{symbol}: more was told than is missing"
+    assert archived.keys() == traded.keys()
+    return holes
+
+
+def test_ticks_that_the_broker_left_out_are_told_each_with_its_volume(stack: StartStack) -> None:
+    market = stack(rate=500)
+    market.start()
+    market.control("skip", ratio=0.1)
+    wait_until(lambda: market.state()["counts"]["skipped"] > 50, 10, "skipped ticks")
+    market.control("clear")
+    wait_for_more(market, 500)
+    stop_and_verify(market)
+    holes = check(market)
+    assert len(holes) > 20
+    assert {hole["cause"] for hole in holes} == {"lost_ticks"}
+    assert sum(hole["trades"] for hole in holes) >= 30
+
+
+def test_what_was_missed_while_the_connection_or_the_collector_was_gone_is_measured_exactly(stack: StartStack) -> None:
+    market = stack(rate=500)
+    market.start()
+    wait_for_more(market, 200)
+    market.control("skip", ratio=0.02)
+    market.control("cut", how="rst")
+    wait_until(lambda: market.state()["accepted"] == 2, 10, "a second session")
+    wait_for_more(market, 300)
+    for _ in range(3):
+        kill_and_wait(market, "collector")
+        wait_healthy(market, "collector")
+        wait_for_more(market, 300)
+    kill_and_wait(market, "writer")
+    wait_for_more(market, 300)
+    market.control("clear")
+    wait_for_more(market, 300)
+    stop_and_verify(market)
+    causes = {hole["cause"] for hole in check(market)}
+    assert {"restart", "disconnect", "lost_ticks"} <= causes
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_new_life_of_the_service_measures_what_it_missed(stack: StartStack, number: signal.Signals) -> None:
+    market = stack(rate=300)
+    for _ in range(3):
+        service = market.start()
+        market.control("skip", ratio=0.02)
+        wait_for_more(market, 300)
+        os.kill(service.pid, number)
+        assert service.process.wait(20) is not None
+        until(time.monotonic() + 0.5)
+    market.control("clear")
+    market.start()
+    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
+    wait_for_more(market, 300)
+    wait_until(lambda: any(hole["cause"] == "restart" for hole in told(market)), 20, "what was missed")
+    stop_and_verify(market)
+    holes = check(market)
+    assert len({hole["hole"] for hole in holes}) == len(holes), "none is told twice"
+    assert sum(hole["cause"] == "restart" for hole in holes) >= len(market.symbols) / 2

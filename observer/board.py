@@ -57,7 +57,7 @@ OWN = (
     "last_frame", "journal_lost", "shed_seen_swing", "shed_seen_scalp", "shed_seen_system",
 )  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")
-WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend", "left")
+WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend", "left", "filled")
 ACCEPTED = ("accepted",)
 SLOTS = 4
 TRACK = (

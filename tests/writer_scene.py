@@ -13,6 +13,7 @@ from observer.board import PROBER, Board, LaneWord
 from observer.clock import SECOND_NS, kst_seconds_text, kst_text, mono_ns, wall_ns
 from observer.config import ArchiveConfig, Config
 from observer.delivery.batch import Batch, session_name
+from observer.delivery.fill import Fill
 from observer.delivery.lanes import LanePool
 from observer.paths import Paths
 from observer.roles.prober import probe
@@ -69,7 +70,7 @@ class Scene:
             for producer in self.pool.producers:
                 self.pool.use_up(producer, number)
 
-    def put(self, *batches: Batch) -> None:
+    def put(self, *batches: Batch | Fill) -> None:
         """Into the present lane, as the feeder thread of a producer's process does."""
         lane = self.pool.lane("collector", self._lane)
         for each in batches:

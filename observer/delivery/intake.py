@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from observer.board import Board, LaneWord
 from observer.delivery.batch import Batch
+from observer.delivery.fill import Fill
 from observer.delivery.lanes import Lane, LanePool
 
 log = logging.getLogger("observer.delivery")
@@ -27,11 +28,11 @@ STUCK_S = 1.0
 
 
 class Received(NamedTuple):
-    """A batch of ``producer`` out of lane ``number``; None for ``batch`` says that the lane is at its end."""
+    """What came of ``producer`` out of lane ``number``; None for ``batch`` says that the lane is at its end."""
 
     producer: str
     number: int
-    batch: Batch | None
+    batch: Batch | Fill | None
 
 
 class _Backlog:

@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.queues import Queue
 
 from observer.delivery.batch import Batch
+from observer.delivery.fill import Fill
 
 POOL_SIZE = 512
 _LOW_WATER = 16
@@ -44,14 +45,14 @@ class Lane(Queue):  # type: ignore[type-arg]
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def receive(self) -> Batch:
-        """The next batch; blocks.
+    def receive(self) -> Batch | Fill:
+        """The next message; blocks.
 
         Raises:
             EOFError: the producer is gone (OSError where it left half a message).
         """
-        batch: Batch = self.get()
-        return batch
+        message: Batch | Fill = self.get()
+        return message
 
     def close_reader(self) -> None:
         """Close the reading end in this process."""

@@ -15,6 +15,7 @@ from typing import Any
 from observer.board import Board, LaneWord, pack, unpack
 from observer.clock import wall_ns
 from observer.delivery.batch import Batch
+from observer.delivery.fill import Fill
 from observer.delivery.lanes import Lane, LanePool
 from observer.delivery.outbox import Outbox
 from observer.model.record import system_tail
@@ -54,6 +55,7 @@ class Producer:
             track: tuple(board.cell(f"flow.{instance}.{track}.{word}") for word in ("committed", "seen", "resend", "offered"))
             for track in ("swing", "scalp", "system")
         }
+        self._filled = board.cell(f"flow.{instance}.scalp.filled")
         self._system_received = board.cell(f"flow.{instance}.system.received")
         self._system_shed = board.cell(f"flow.{instance}.system.shed")
         self._resend_asked = {track: flow[2].get() for track, flow in self._flows.items()}
@@ -91,6 +93,21 @@ class Producer:
             if not seq:
                 self._system_shed.add()
             return seq
+
+    def send_fill(self, fill: Fill) -> bool:
+        """Send what filled a hole, once; False while there is no writer. Whether it is durable `filled` tells."""
+        with self._lock:
+            self._hear_lane()
+            if self._lane is None:
+                return False
+            self._lane.put(fill)
+            return True
+
+    @property
+    def filled(self) -> int:
+        """The number of the newest fill of this incarnation that is durable."""
+        incarnation, number = unpack(self._filled.get())
+        return number if incarnation == self.incarnation else 0
 
     def tick(self) -> None:
         """Hear what the board says and send what waits. The role's main loop calls this every `tick_s` seconds."""

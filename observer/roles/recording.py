@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from observer.archive.filled import write_filled
 from observer.archive.seals import Seal
 from observer.board import pack
 from observer.clock import kst_text, wall_ns
 from observer.delivery.batch import Batch
+from observer.delivery.fill import Fill
 from observer.delivery.inbox import Inbox, Verdict
-from observer.delivery.intake import Intake
+from observer.delivery.intake import Intake, Received
 from observer.journal import entry
+from observer.model import events
 from observer.model.record import system_tail
 from observer.roles.accounts import Accounts
 from observer.roles.figures import Figures, FlightLine, file_facts
@@ -26,7 +29,7 @@ from observer.roles.role import Context
 from observer.sinks.bus import EventBus
 from observer.sinks.event_log import EventLog
 from observer.sinks.jsonl import LostError
-from observer.sinks.store import Store
+from observer.sinks.store import ARCHIVE, Store
 
 log = logging.getLogger("observer.writer")
 
@@ -106,8 +109,8 @@ class Recording:
         self._write_own()
         received = self._intake.get(self._wait_s(idle_s))
         self.quiet = received is None and not self._dirty_since and not self._store.sink.working
-        if received is not None and received.batch is not None:
-            self._take(received.producer, received.batch)
+        if received is not None:
+            self._take(received)
         self._do_due(received is None)
 
     def fault(self, error: OSError) -> None:
@@ -172,8 +175,7 @@ class Recording:
             received = self._intake.get(0.05)
             if received is None:
                 break
-            if received.batch is not None:
-                self._take(received.producer, received.batch)
+            self._take(received)
         self._write_flight()
         self._write_own()
         self._commit()
@@ -211,7 +213,27 @@ class Recording:
             return max(0.0, min(idle_s, self._due_at() - now))
         return max(0.0, min(idle_s, self._flight_at - now))
 
-    def _take(self, producer: str, batch: Batch) -> None:
+    def _take(self, received: Received) -> None:
+        if isinstance(received.batch, Fill):
+            self._take_fill(received.producer, received.batch)
+        elif received.batch is not None:
+            self._take_batch(received.producer, received.batch)
+
+    def _take_fill(self, producer: str, fill: Fill) -> None:
+        """Write what filled a hole, say so, and tell who sent it. On the fallback it is left: it will be sent again."""
+        done = self._board.cell(f"flow.{producer}.scalp.filled")
+        if self._store.name != ARCHIVE or done.get() >= pack(fill.incarnation, fill.number):
+            return
+        seal = write_filled(self._store.path, fill.path, fill.data)
+        seq = self._say(fill.event, events.INFO if fill.event == events.GAP_FILLED else events.WARNING, {**fill.told, "path": fill.path})
+        if seal is not None:
+            self._say("segment_sealed", "info", seal.to_data())
+        self._write_own()
+        self._commit()
+        if 0 < seq <= self._outbox.acknowledged("system"):
+            done.set(pack(fill.incarnation, fill.number))
+
+    def _take_batch(self, producer: str, batch: Batch) -> None:
         if batch.session not in self._sessions:
             self._sessions[batch.session] = producer, batch.incarnation
             for track, last in self._accounts.resume(producer, batch.incarnation).items():

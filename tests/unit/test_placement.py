@@ -15,9 +15,13 @@ import pytest
 
 from observer.archive import fallback, faults, lines, merge, segment
 from observer.archive.fallback import pending
+from observer.archive.layout import segment_path
 from observer.archive.lines import SliceFacts
+from observer.archive.seals import read_seals
 from observer.archive.verify import verify_days
 from observer.board import pack
+from observer.clock import SECOND_NS, wall_ns
+from observer.delivery.fill import Fill
 from observer.roles import moving_back, placement, prober, stores
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.recording import Recording
@@ -746,3 +750,85 @@ def test_what_of_a_failed_commit_is_durable_all_the_same_is_acknowledged_before_
     disk.rule = lambda _name, _path: None
     scene.settled()
     whole(scene)
+
+
+HOLE = "0123456789abcdef"
+
+
+def fill_of(scene: Scene) -> Fill:
+    """What filled a hole of two trades, as the collector sends it."""
+    path = segment_path("scalp", wall_ns() // SECOND_NS // 60 * 60).removesuffix(".jsonl") + f".backfill-{HOLE}.jsonl"
+    lines = scene.batch(1, 2).data.replace(scene.session.encode(), b"g-" + HOLE.encode()).replace(b"005930", b"000660")
+    return Fill(COLLECTOR, 1, path, lines, "gap_filled", {"hole": HOLE, "tr": "H0STCNT0", "symbol": "005930", "records": 2})
+
+
+def filled(scene: Scene) -> int:
+    return scene.board.get("flow.collector.scalp.filled")
+
+
+def test_what_filled_a_hole_is_a_file_an_event_and_a_seal_and_only_then_acknowledged(scene: Scene) -> None:
+    fill = fill_of(scene)
+    scene.put(fill)
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    assert (scene.archive / fill.path).read_bytes() == fill.data
+    system = b"".join(path.read_bytes() for path in scene.archive.glob("system/2*.jsonl"))
+    assert system.count(b'"event":"gap_filled"') == 1 and b'"path":"%b"' % fill.path.encode() in system
+    assert read_seals(scene.archive, [fill.path.split("/")[1]])[fill.path].lines == 2
+
+
+def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
+    fill = fill_of(scene)
+    for number in (1, 2):
+        scene.put(fill._replace(number=number, data=fill.data * number))
+        scene.until(lambda number=number: filled(scene) == pack(COLLECTOR, number))  # type: ignore[misc]
+    (path,) = scene.archive.rglob(f"*backfill-{HOLE}.jsonl")
+    assert path.read_bytes() == fill.data
+
+
+def test_on_the_fallback_no_hole_is_filled_and_it_is_taken_when_it_is_sent_again(scene: Scene, disk: FaultyDisk) -> None:
+    disk.break_all(errno.EROFS)
+    scene.send(5)
+    scene.settled("fallback")
+    scene.put(fill_of(scene))
+    scene.send(5)
+    scene.settled("fallback")
+    assert filled(scene) == 0 and list(scene.fallback.rglob("*backfill*")) == []
+    disk.mend()
+    scene.settled()
+    scene.put(fill_of(scene))
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+
+
+def test_a_writer_killed_at_each_of_its_calls_for_a_hole_leaves_it_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 30):
+        scene = Scene(tmp_path / str(number))
+        scene.send(1)
+        scene.settled()
+        fill = fill_of(scene)
+        with monkeypatch.context() as patch:
+            disk = FaultyDisk(scene.archive, patch)
+            left = [number]
+
+            def die(_name: str, path: str, left: list[int] = left) -> None:
+                left[0] -= "backfill" in path or "system/2" in path
+                if left[0] == 0:
+                    raise Died
+
+            disk.rule = die
+            scene.put(fill)
+            try:
+                scene.until(lambda scene=scene: filled(scene) == pack(COLLECTOR, 1))  # type: ignore[misc]
+            except Died:
+                _kill(scene)
+            else:
+                scene.end()
+                break
+        assert [path.read_bytes() for path in scene.archive.rglob(f"*backfill-{HOLE}.jsonl")] in ([], [fill.data])
+        scene.begin_writer()
+        scene.put(fill)
+        scene.until(lambda scene=scene: filled(scene) == pack(COLLECTOR, 1))  # type: ignore[misc]
+        assert [path.read_bytes() for path in scene.archive.rglob(f"*backfill-{HOLE}.jsonl*")] == [fill.data]
+        scene.end()
+    assert 5 < number < 29, "each call was a bad moment once"

@@ -1,0 +1,59 @@
+"""The file that filled a hole: written beside the interval's others, at once and whole, and never a second time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from observer.archive.layout import holds
+from observer.archive.merge import PART
+from observer.archive.root import make_dirs
+from observer.archive.sealing import seal_in_slices
+from observer.archive.seals import Seal
+from observer.archive.segment import FILE_MODE
+from observer.paths import sync_dir
+
+
+def write_filled(root: Path, path: str, data: bytes) -> Seal | None:
+    """Write ``data`` to ``path``, durably; a file that is there already stays as it is.
+
+    Args:
+        root: the archive.
+        path: relative.
+        data: whole lines.
+
+    Returns:
+        What the file holds; None when it is compressed, and so was sealed long ago.
+
+    Raises:
+        OSError: it cannot be written, and is not there.
+    """
+    if not holds(root, path):
+        _write(root / path, root, data)
+    elif not (root / path).exists():
+        return None
+    seal = None
+    for step in seal_in_slices(root, path, None, recovered=False, suspect=False):
+        seal = step
+    return seal
+
+
+def _write(target: Path, root: Path, data: bytes) -> None:
+    make_dirs(target.parent, below=root)
+    part = target.with_name(target.name + PART)
+    with contextlib.suppress(FileNotFoundError):
+        part.unlink()  # what an interrupted attempt left
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(part)) from error
+    finally:
+        os.close(descriptor)
+    part.rename(target)
+    sync_dir(target.parent)

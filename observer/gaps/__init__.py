@@ -1,0 +1,1 @@
+"""What is missing: holes, their ledger, and what fills them."""

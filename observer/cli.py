@@ -100,6 +100,12 @@ VERBS = {
         "Checks that every line parses, hashes match, and no sequence has an unexplained hole. Exits 1 when something is missing.",
         ("observer verify", "observer verify 20261123"),
     ),
+    "gaps": Verb(
+        "observer.gaps.verb_gaps",
+        "what is missing, and why",
+        "Shows what of a day is missing, when we were blind, and what was filled. Exits 1 when a gap is not filled, or nothing is known.",
+        ("observer gaps", "observer gaps 20261123 --open", "observer gaps --json"),
+    ),
     "retention": Verb(
         "observer.archive.verb_retention",
         "what would be deleted, and why; days to keep",

@@ -102,15 +102,16 @@ def blind_of(record: SystemRecord) -> Blind:
     data = record.data
     if record.event == events.SHED:
         detail = ", ".join(f"{symbol} {count:,}" for symbol, count in data["by_symbol"].items())
-        return Blind("shed", wall_of(data["from"]), wall_of(data["to"]), data.get("track", ""), detail, data["count"], data["by_symbol"])
+        track, count = str(data.get("track", "")), int(data["count"])
+        return Blind("shed", wall_of(data["from"]), wall_of(data["to"]), track, detail, count, data["by_symbol"])
     scope = _scope(data)
     if _is_loss(data):
         first, last = int(scope["first"]), int(scope["last"])
         detail, count = f"{scope['session']} {first} to {last}", last - first + 1
     else:
-        detail, count = data.get("reason") or " ".join(f"{key} {value}" for key, value in scope.items() if key != "track"), 0
+        detail, count = str(data.get("reason") or "") or " ".join(f"{key} {value}" for key, value in scope.items() if key != "track"), 0
     start, end = data["from"] or record.recv, data["to"] or record.recv
-    return Blind(data["kind"], wall_of(start), wall_of(end), scope.get("track", ""), detail, count)
+    return Blind(str(data["kind"]), wall_of(start), wall_of(end), str(scope.get("track", "")), detail, count)
 
 
 def _take(record: SystemRecord, told: Explanations) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final
 
-from observer.clock import SECOND_NS, kst_seconds_text, kst_text
+from observer.clock import SECOND_NS, kst_text
 from observer.model import events
 
 MAJOR_NS: Final = 60 * SECOND_NS  # lessons, gaps
@@ -85,9 +85,9 @@ def size_of(duration_ns: int) -> str:
     return "critical" if duration_ns >= CRITICAL_NS else "major" if duration_ns >= MAJOR_NS else "minor"
 
 
-def poll_hole_id(tr: str, symbol: str, due_ns: int) -> str:
-    """The name of a poll's hole; ``due_ns`` is when it was due, wall ns."""
-    return _hashed(f"polls|{tr}|{symbol}|{kst_seconds_text(due_ns)}")
+def poll_hole_id(tr: str, symbol: str, due: str) -> str:
+    """The name of a poll's hole; ``due`` is when it was due, ISO 8601 to the second."""
+    return _hashed(f"polls|{tr}|{symbol}|{due}")
 
 
 def _hashed(text: str) -> str:

@@ -39,7 +39,7 @@ def collector_note(**changes: Any) -> dict[str, Any]:
         "refusals": {"scalp": {"guard:duplicate": 3}},
         "flags": {"late": 1},
         "window": {"bytes": 1000, "limit": 67108864},
-        "market": {"open": True, "phase": "continuous"},
+        "market": {"open": True, "polling": True, "trading": True, "phase": "continuous"},
         "faults": [],
         **changes,
     }

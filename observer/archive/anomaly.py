@@ -35,7 +35,7 @@ from observer.config import Config
 from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 
-RULES = 1  # of what the cached verdicts speak; counted up when a rule changes
+RULES = 2  # of what the cached verdicts speak; counted up when a rule changes
 RECONNECTS = 20
 DISCONNECTED_S = 600.0
 GAP_S, GAPS = 60.0, 2

@@ -142,6 +142,7 @@ class Stream:
             self._listener.beat()
             if not self._wanted(wall_ns()):
                 self._set("closed", "the market is closed")
+                self.skew_s = 0.0  # what nobody measures any more is no fault
                 self._stopping.wait(WAIT_S)
             elif wait_ns := self._reconnect.wait_ns(mono_ns()):
                 if self.state.name in ("closed", "connected", "connecting"):

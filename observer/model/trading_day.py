@@ -5,9 +5,16 @@
       └──────────┴── auction ────┴────────────┴ auction ┴───────────────┴──────────┘
       with NXT symbols everything begins at 07:50 and NXT's own market at 08:00
 
-Two calendars: ``krx``, and ``always`` (trials), which never closes. Guarantee: answers are a pure function of the time,
-the built-in table and what `chk-holiday` told. Hours: kis-protocol, section 7 (since 2026-09-14). Special days (a late
-opening) are not known here, so silence in the morning of such a day is an alarm.
+Two calendars: ``krx``, and ``always`` (trials), which never closes. Guarantees: answers are a pure function of the time,
+the built-in tables and what `chk-holiday` told; a late opening moves the phases, and with them what is an alarm, but never
+the hours in which we are connected: what comes is recorded whenever it comes. Hours: kis-protocol, section 7 (since
+2026-09-14).
+
+Late openings are general market knowledge and not in the KIS sources, which tell open days only. The year's first trading
+day opens an hour later and closes as usual; on the day of the university entrance exam the whole regular session, its close
+included, is an hour later. Uncertain: the exam's date until the ministry has fixed it (these are by custom, the third
+Thursday of November), and the after-market of that day, which did not exist at the last exam: it is taken to begin an hour
+later and to end at 20:00.
 """
 
 from __future__ import annotations
@@ -32,19 +39,27 @@ KRX_CLOSURES: Final = frozenset(
     )
 )  # fmt: skip
 
+# Days of the university entrance exam.
+_EXAM_DAYS: Final = frozenset({date(2026, 11, 19), date(2027, 11, 18)})
+
 LEAD: Final = timedelta(minutes=10)
 SEARCH_DAYS = 30
 
-# Start of each phase, KST; data is expected in those that are marked.
-_PHASES: Final = (
-    (time(8, 30), "opening auction", False),
-    (time(9, 0), "regular", True),
-    (time(15, 20), "closing auction", False),
-    (time(15, 30), "closing price", False),
-    (time(16, 0), "after-market", True),
-)
-_CONTINUOUS: Final = frozenset(name for _, name, expected in _PHASES if expected)
-_NXT_START: Final = time(8, 0)
+_AUCTION, _REGULAR, _AFTER = "opening auction", "regular", "after-market"
+_CONTINUOUS: Final = (_REGULAR, _AFTER)  # data is expected
+
+# Start of each phase, KST.
+_PHASES: Final = {
+    _AUCTION: time(8, 30),
+    _REGULAR: time(9, 0),
+    "closing auction": time(15, 20),
+    "closing price": time(15, 30),
+    _AFTER: time(16, 0),
+}
+_EXAM_PHASES: Final = {name: start.replace(hour=start.hour + 1) for name, start in _PHASES.items()}
+_FIRST_DAY_PHASES: Final = {**_PHASES, _AUCTION: _EXAM_PHASES[_AUCTION], _REGULAR: _EXAM_PHASES[_REGULAR]}
+_NXT_START, _NXT_PAUSE = time(8, 0), time(8, 50)
+_ORDERS: Final = _PHASES[_AUCTION]
 _END: Final = time(20, 0)
 
 
@@ -68,8 +83,12 @@ class TradingCalendar:
             return True
         return self.told.get(day, day.weekday() < 5 and day not in KRX_CLOSURES)
 
+    def opening(self, day: date) -> int:
+        """When the regular session of ``day`` begins if that is an open day, wall ns."""
+        return _wall_ns(datetime.combine(day, self._phases(day)[_REGULAR], KST))
+
     def receiving(self, now_ns: int) -> bool:
-        """Whether to be connected and to poll.
+        """Whether to be connected.
 
         Args:
             now_ns: wall ns.
@@ -79,6 +98,15 @@ class TradingCalendar:
         now = kst(now_ns)
         start, end = self._window(now.date())
         return self.is_open_day(now.date()) and start <= now < end
+
+    def polling(self, now_ns: int) -> bool:
+        """Whether to poll: before the first orders are taken an answer can only be of the day before."""
+        return self.receiving(now_ns) and (self.kind == "always" or kst(now_ns).time() >= _ORDERS)
+
+    def business_date(self, now_ns: int) -> str:
+        """The date ``YYYYMMDD`` of what is traded now; empty on a day on which nothing is."""
+        today = kst(now_ns).date()
+        return f"{today:%Y%m%d}" if self.is_open_day(today) else ""
 
     def trading(self, now_ns: int) -> bool:
         """Whether trades go on all the time, so that silence means something."""
@@ -92,11 +120,12 @@ class TradingCalendar:
             return "always open"
         if not self.receiving(now_ns):
             return "closed"
-        clock = kst(now_ns).time()
+        now = kst(now_ns)
+        clock = now.time()
         if clock >= _END:
             return "just closed"
-        passed = [name for start, name, _ in _PHASES if clock >= start]
-        before = "NXT pre-market" if self.nxt and clock >= _NXT_START else "about to open"
+        passed = [name for name, start in self._phases(now.date()).items() if clock >= start]
+        before = "NXT pre-market" if self.nxt and _NXT_START <= clock < _NXT_PAUSE else "about to open"
         return passed[-1] if passed else before
 
     def next_change(self, now_ns: int) -> int | None:
@@ -108,10 +137,22 @@ class TradingCalendar:
             if not self.is_open_day(day):
                 continue
             for edge in self._window(day):
-                if (at := int(edge.timestamp()) * SECOND_NS) > now_ns:
+                if (at := _wall_ns(edge)) > now_ns:
                     return at
         return None
 
+    def _phases(self, day: date) -> Mapping[str, time]:
+        if day in _EXAM_DAYS:
+            return _EXAM_PHASES
+        return _FIRST_DAY_PHASES if self._is_first_of_year(day) else _PHASES
+
+    def _is_first_of_year(self, day: date) -> bool:
+        return day.month == 1 and not any(self.is_open_day(day.replace(day=earlier)) for earlier in range(1, day.day))
+
     def _window(self, day: date) -> tuple[datetime, datetime]:
-        start = _NXT_START if self.nxt else _PHASES[0][0]
+        start = _NXT_START if self.nxt else _ORDERS
         return datetime.combine(day, start, KST) - LEAD, datetime.combine(day, _END, KST) + LEAD
+
+
+def _wall_ns(moment: datetime) -> int:
+    return int(moment.timestamp()) * SECOND_NS

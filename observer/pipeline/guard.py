@@ -182,7 +182,7 @@ def _judge(layout: Layout, values: list[str], numbers: _Numbers, memory: _Memory
     if live and total >= 0:
         if total < memory.total:
             flags.append("order")
-        else:
+        if total >= memory.total or layout.kind == "quote":  # polls come in order: theirs fell because a day began
             memory.total = total
     if layout.upper >= 0 and (0 < _value(values, layout.upper) < price or 0 <= price < _value(values, layout.lower)):
         flags.append("limits")

@@ -157,7 +157,10 @@ class Collector:
     def _build_swing(self) -> None:
         context, config = self._context, self._context.settings.config
         paper = config.kis.environment == "paper"
-        flow = self._flow("swing", {SINGLE_PRICE if paper else MULTI_PRICE: frozenset(config.swing.symbols)})
+        rules = GuardRules(asked={SINGLE_PRICE if paper else MULTI_PRICE: frozenset(config.swing.symbols)})
+        if config.market.calendar == "krx":
+            rules.business_date = self._business_date
+        flow = self._flow("swing", rules)
         blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
         source = Source("swing", self._run_poller)
         pace = Pace(config.kis.requests_per_second, self._cell("rest_next"))
@@ -175,7 +178,7 @@ class Collector:
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
-        flow = self._flow("scalp", dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols)))
+        flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols))))
         blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
         self._find_gaps(flow, blindness)
         source = Source("scalp", self._run_stream)
@@ -215,8 +218,11 @@ class Collector:
         assert self.stream is not None, "the thread starts after everything is built"
         self.stream.run()
 
-    def _flow(self, track: str, asked: dict[str, frozenset[str]]) -> Flow:
-        flow = Flow(self._producer, GuardRules(asked=asked), track)
+    def _business_date(self) -> str:
+        return self.keeper.calendar.business_date(wall_ns())
+
+    def _flow(self, track: str, rules: GuardRules) -> Flow:
+        flow = Flow(self._producer, rules, track)
         self.flows[track] = flow
         return flow
 
@@ -230,12 +236,11 @@ class Collector:
         """Look whether a track is blind."""
         wall = wall_ns()
         calendar = self.keeper.calendar
-        receiving, trading = calendar.receiving(wall), calendar.trading(wall)
         if "swing" in self.blind:
             error = self.swing.error
-            self.blind["swing"].tick(now, wall, error is None, receiving, False, lambda: str(error))
+            self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
         if self.stream is not None:
-            state = self.stream.state
+            state, receiving, trading = self.stream.state, calendar.receiving(wall), calendar.trading(wall)
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
             before = self.blind["scalp"].predecessor
             if self.earlier is not None and before.known():

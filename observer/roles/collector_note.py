@@ -9,6 +9,7 @@ from observer.clock import SECOND_NS, kst_text, mono_ns, wall_ns
 from observer.config import Config
 from observer.kis.codes import Action
 from observer.model import events
+from observer.model.trading_day import TradingCalendar
 from observer.roles.faults import Fault
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ class Window(Protocol):
 
 def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> dict[str, Any]:
     """The note."""
-    now = wall_ns()
-    calendar = collector.keeper.calendar
-    change = calendar.next_change(now)
     subscriptions = collector.subscriptions
     return {
         "broker": _broker(collector),
@@ -52,7 +50,7 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
         "flags": _flags(collector),
         "widths": collector.scalp.decoder.widths if collector.scalp else {},
         "window": {"bytes": window.held_bytes, "limit": window.window_bytes},
-        "market": {"open": calendar.receiving(now), "phase": calendar.phase(now), "next_change": kst_text(change) if change else None},
+        "market": _market(collector.keeper.calendar, wall_ns()),
         "faults": faults,
     }
 
@@ -95,6 +93,17 @@ def _stream_faults(collector: Collector, config: Config) -> Iterator[Fault]:
         what = f"our clock and the broker's differ by {stream.skew_s:+.1f} s"
         hint = "check the host's time synchronisation (timedatectl)"
         yield Fault("clock_skew", "clock", events.WARNING, what, hint, "records are kept and flagged late or early")
+
+
+def _market(calendar: TradingCalendar, now: int) -> dict[str, Any]:
+    change = calendar.next_change(now)
+    return {
+        "open": calendar.receiving(now),
+        "polling": calendar.polling(now),
+        "trading": calendar.trading(now),
+        "phase": calendar.phase(now),
+        "next_change": kst_text(change) if change else None,
+    }
 
 
 def _broker(collector: Collector) -> dict[str, Any]:

@@ -162,15 +162,17 @@ class Janitor:
         config, growth = self._context.settings.config, self.disk.growth
         if not self.disk.disks or report.view["archive"]["state"] not in ("ok", "returning"):
             return []  # nothing was measured yet, or the files are elsewhere: that fault is stated already
-        expected = {"swing": bool(config.swing.symbols), "scalp": bool(config.scalp.symbols and config.scalp.trs)}
+        recall = report.recall
+        expected = {
+            "swing": recall.polling_s if config.swing.symbols else None,
+            "scalp": recall.trading_s if config.scalp.symbols and config.scalp.trs else None,
+        }
         return [
             fault
-            for track, wanted in expected.items()
-            if wanted
-            and (
+            for track, expected_s in expected.items()
+            if (
                 fault := missing_file(
-                    track, (growth.get(track) or {}).get("file"), wall_ns(), _roll(config.archive.roll, track),
-                    report.recall.market_open_s, wall_s,
+                    track, (growth.get(track) or {}).get("file"), wall_ns(), _roll(config.archive.roll, track), expected_s, wall_s
                 )
             )
         ]  # fmt: skip

@@ -3,9 +3,9 @@
     |◀──────── interval ────────▶|          a cycle has its interval as its budget; what it did not reach is counted
     call call call   (idle)      call call call …
 
-Guarantees: each answer is handed on at once, with the time at which it came; a cycle that takes longer than its interval
-is cut, never carried over; coverage of every cycle is known; after a refusal that only a person can mend, one call a
-minute is made.
+Guarantees: each answer is handed on at once, with the time at which it came; a cycle that takes longer than its interval,
+or in which the market closes, is cut, never carried over; coverage of every cycle is known; while the market is closed no
+call is made but the calendar's; after a refusal that only a person can mend, one call a minute is made.
 """
 
 from __future__ import annotations
@@ -78,6 +78,9 @@ class PollListener(Protocol):
     def room(self) -> bool:
         """Whether there is room for more."""
 
+    def closed(self) -> None:
+        """Nothing is polled now, as the market is closed; told again and again."""
+
 
 class SwingPoller:
     """Polls.
@@ -128,11 +131,13 @@ class SwingPoller:
                 if self._keeper.due(now) and self._keeper.refresh(now):
                     self._listener.answered()
                 self._turn(wall_ns())
+            if not self._keeper.polling(now):
+                self._listener.closed()
             self._stopping.wait(min(WAIT_S, self._until_next(wall_ns())))
 
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
-        if self._symbols and cycle != self._done_cycle and self._keeper.receiving(now):
+        if self._symbols and cycle != self._done_cycle and self._keeper.polling(now):
             self._done_cycle = cycle
             self._poll(cycle)
 
@@ -146,7 +151,7 @@ class SwingPoller:
         missing: list[str] = []
         for start in range(0, len(self._symbols), size):
             batch = self._symbols[start : start + size]
-            if not self._wait_for_room() or self.cycle_of(wall_ns()) != cycle or mono_ns() < self._pause_until:
+            if not self._wait_for_room() or not self._goes_on(cycle):
                 failed += len(self._symbols) - start
                 break
             rows = self._ask(batch)
@@ -159,6 +164,10 @@ class SwingPoller:
         self.coverage = Coverage(len(self._symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
         if missing:
             self._listener.unknown(tuple(missing))
+
+    def _goes_on(self, cycle: int) -> bool:
+        now = wall_ns()
+        return self.cycle_of(now) == cycle and self._keeper.polling(now) and mono_ns() >= self._pause_until
 
     def _ask(self, batch: Sequence[str]) -> Rows | None:
         try:

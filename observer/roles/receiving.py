@@ -192,8 +192,13 @@ class SwingReceiver:
         if self._blindness is not None:
             self._blindness.lost("fault", str(error), self._blindness.last_data or wall_ns())
 
+    def closed(self) -> None:
+        """The market is closed: what failed until then is no fault any more, and tomorrow every symbol may be known."""
+        self.error = None
+        self.unknown_symbols = set()
+
     def unknown(self, symbols: tuple[str, ...]) -> None:
-        """KIS left ``symbols`` out of an answer: said once each."""
+        """KIS left ``symbols`` out of an answer: said once each and day."""
         for symbol in symbols:
             if symbol not in self.unknown_symbols:
                 self.unknown_symbols.add(symbol)

@@ -228,7 +228,7 @@ class ClockWatch:
         return Telling("clock_step", "warning", {"step_s": round(offset_s - before, 3)})
 
 
-def missing_file(track: str, newest: str | None, now_ns: int, roll_s: int, market_open_s: float | None, since_s: float) -> Fault | None:
+def missing_file(track: str, newest: str | None, now_ns: int, roll_s: int, expected_s: float | None, since_s: float) -> Fault | None:
     """The fault "no file at five past the hour".
 
     Args:
@@ -236,11 +236,11 @@ def missing_file(track: str, newest: str | None, now_ns: int, roll_s: int, marke
         newest: relative path of its newest file, None when there is none.
         now_ns: wall ns.
         roll_s: the track's roll interval, seconds.
-        market_open_s: how long the market has been open; None: it is closed.
+        expected_s: how long data of the track has been expected without a break; None: it is not.
         since_s: what the fault says as its begin, wall seconds.
     """
     hour = interval_start_s(now_ns, 3600)
-    if market_open_s is None or market_open_s < FILE_DUE_S or now_ns / 1e9 - hour < FILE_DUE_S:
+    if expected_s is None or expected_s < FILE_DUE_S or now_ns / 1e9 - hour < FILE_DUE_S:
         return None
     name = parse_segment(newest) if newest else None
     if name is not None and name.start_s + roll_s > hour:

@@ -57,6 +57,8 @@ class Recall:
 
     Attributes:
         market_open_s: how long the market has been open without a break, as far as was seen; None: it is not.
+        polling_s: how long polls have been due, in the same way.
+        trading_s: how long trades have gone on all the time, in the same way: not in auctions, not before a late opening.
         restarts: restarts within the last ten minutes, by role.
         clock_step_s: by how much the wall clock jumped within the last ten minutes.
         uneven_s: how long the subscriptions have not been what is wanted.
@@ -64,6 +66,8 @@ class Recall:
     """
 
     market_open_s: float | None = None
+    polling_s: float | None = None
+    trading_s: float | None = None
     restarts: Mapping[str, int] = field(default_factory=dict)
     clock_step_s: float = 0.0
     uneven_s: float = 0.0
@@ -138,26 +142,26 @@ def _data(view: View, config: Config, recall: Recall) -> Check:
         return Check("data", UNKNOWN, "the collector says nothing about the market")
     if not market.get("open"):
         return Check("data", OK, f"the market is closed ({market.get('phase', 'unknown phase')}), no data is expected")
-    tracks = ["scalp"] if config.scalp.symbols and config.scalp.trs else ["swing"]
-    ages = [age for track in tracks if (age := view["tracks"][track]["last_received_s"]) is not None]
-    if tracks == ["swing"]:
+    track, expected_s = ("scalp", recall.trading_s) if config.scalp.symbols and config.scalp.trs else ("swing", recall.polling_s)
+    if track == "swing":
         patience = config.swing.interval + SWING_LATE_S
-    age = min(ages, default=None)
-    silent = recall.market_open_s or 0.0
-    if age is not None:
-        silent = min(silent, age) if recall.market_open_s is not None else age
+    age = view["tracks"][track]["last_received_s"]
+    newest = "" if age is None else f", newest record {age:.1f} s ago"
+    if expected_s is None:
+        return Check("data", OK, f"no data is expected now ({market.get('phase', 'unknown phase')}){newest}")
+    silent = expected_s if age is None else min(expected_s, age)
     if silent <= patience:
-        return Check("data", OK, "the market is open" + ("" if age is None else f", newest record {age:.1f} s ago"))
+        return Check("data", OK, f"the market is open{newest}")
     ever = "nothing has come since the market opened" if age is None else f"nothing has come for {silent:.0f} s"
     return Check("data", CRITICAL, f"the market is open and {ever}", "look at broker and subscriptions here, and at the broker's notices")
 
 
 def _swing(view: View, config: Config, recall: Recall) -> Iterator[Check]:
     """Polls beside a stream: late ones warn."""
-    if not config.swing.symbols or not config.scalp.symbols or not (view["market"] or {}).get("open"):
+    if not config.swing.symbols or not config.scalp.symbols or recall.polling_s is None:
         return
-    age, open_s = view["tracks"]["swing"]["last_received_s"], recall.market_open_s or 0.0
-    late = min(open_s, open_s if age is None else age)
+    age = view["tracks"]["swing"]["last_received_s"]
+    late = recall.polling_s if age is None else min(recall.polling_s, age)
     if late > config.swing.interval + SWING_LATE_S:
         rest = view["broker"]["rest"] or {}
         yield Check(

@@ -22,7 +22,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._market_open: float | None = None
+        self._market: dict[str, float] = {}  # since when it is so
         self._uneven: float | None = None
         self._moved: dict[str, tuple[int, float]] = {}
         self._restarts: deque[tuple[float, dict[str, int]]] = deque()
@@ -34,8 +34,10 @@ class Memory:
         """Take ``view`` in and say what is known beyond it."""
         mono = now.mono_ns / SECOND_NS
         with self._lock:
+            market = self._lasting(view["market"], mono)
             return Recall(
-                self._market(view, mono), self._climbing(view, mono), self._clock_step(view, mono), self._unevenness(view, mono),
+                market.get("open"), market.get("polling"), market.get("trading"),
+                self._climbing(view, mono), self._clock_step(view, mono), self._unevenness(view, mono),
                 {track: self._stalled(track, entry, mono) for track, entry in view["tracks"].items()},
             )  # fmt: skip
 
@@ -53,14 +55,12 @@ class Memory:
                 del self._checks[gone]
         return dated
 
-    def _market(self, view: View, mono: float) -> float | None:
-        market = view["market"]
-        if market is None or not market.get("open"):
-            # Nobody is there to say, for a moment: what was seen before still holds.
-            self._market_open = self._market_open if market is None else None
-        elif self._market_open is None:
-            self._market_open = mono
-        return None if self._market_open is None else mono - self._market_open
+    def _lasting(self, market: View | None, mono: float) -> dict[str, float]:
+        """How long the market has been open, polled and trading; without those that it is not."""
+        if market is not None:  # else nobody is there to say, for a moment: what was seen before still holds
+            now = {word for word in ("open", "polling", "trading") if market.get(word)}
+            self._market = {word: self._market.get(word, mono) for word in now}
+        return {word: mono - since for word, since in self._market.items()}
 
     def _climbing(self, view: View, mono: float) -> dict[str, int]:
         counts = {name: role["restarts"] for name, role in view["roles"].items()}

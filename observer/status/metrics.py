@@ -187,7 +187,11 @@ METRICS = (
         "ballast_bytes", "Space held back in the archive, given up in an emergency.", (), False,
         _one(lambda v: (v["archive"]["ballast"] or {}).get("bytes")),
     ),
-    Declared("market_open", "1 while data is expected.", (), False, _one(lambda v: _known((v["market"] or {}).get("open")))),
+    Declared("market_open", "1 while the session is to be kept.", (), False, _one(lambda v: _known((v["market"] or {}).get("open")))),
+    Declared(
+        "market_trading", "1 while trades go on all the time, so that silence means something.", (), False,
+        _one(lambda v: _known((v["market"] or {}).get("trading"))),
+    ),
     Declared("broker_state", "1 for the state of the broker session.", ("state",), False, _broker_states),
     Declared("broker_reconnects", "Broker sessions that were lost.", (), True, _one(lambda v: v["broker"]["reconnects"])),
     Declared(

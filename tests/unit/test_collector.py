@@ -6,6 +6,7 @@ import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
 from observer.roles.incidents import GRACE_NS, Blindness, Predecessor
 from observer.roles.polling import SwingPoller
-from observer.roles.receiving import ScalpReceiver
+from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import STALE_S, Source
 from observer.roles.untold import Untold
@@ -396,6 +397,7 @@ class PollEars:
         self.errors: list[str] = []
         self.missing: list[str] = []
         self.has_room = True
+        self.closings = 0
         self.on_rows: Callable[[], None] = lambda: None
 
     def beat(self) -> None:
@@ -403,6 +405,9 @@ class PollEars:
 
     def answered(self) -> None:
         """Nothing."""
+
+    def closed(self) -> None:
+        self.closings += 1
 
     def room(self) -> bool:
         return self.has_room
@@ -498,6 +503,53 @@ def test_a_cycle_that_ran_out_of_time_is_cut(tmp_path: Path, monkeypatch: pytest
     ears.on_rows = later
     poller._turn(clock[0])
     assert (poller.coverage.got, poller.coverage.failed) == (30, 60)
+
+
+def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, interval_s: float) -> tuple[list[int], SwingPoller, PollEars]:
+    """A poller of 90 symbols on the exchange's calendar, and the hand of its clock."""
+    ears = PollEars()
+    clock = [int(datetime.fromisoformat(begin).timestamp()) * SECOND_NS]
+    keeper = CalendarKeeper(TradingCalendar(), tmp_path, None)
+    symbols = [f"{number:06d}" for number in range(90)]
+    poller = SwingPoller(symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
+    monkeypatch.setattr("observer.roles.polling.wall_ns", lambda: clock[0])
+    return clock, poller, ears
+
+
+def test_a_cycle_that_began_before_the_first_orders_is_polled_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T08:25:00+09:00", 3600.0)
+    poller._turn(clock[0])
+    assert ears.got == []
+    clock[0] += 300 * SECOND_NS
+    poller._turn(clock[0])
+    assert len(ears.got) == 90
+
+
+def test_a_cycle_in_which_the_market_closes_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T20:09:59+09:00", 3600.0)
+
+    def later() -> None:
+        clock[0] += SECOND_NS
+
+    ears.on_rows = later
+    poller._turn(clock[0])
+    assert (poller.coverage.got, poller.coverage.failed) == (30, 60)
+
+
+def test_a_closed_market_is_told_and_ends_what_was_wrong_with_polling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-22T12:00:00+09:00", 60.0)
+    thread = threading.Thread(target=poller.run, daemon=True)
+    thread.start()
+    wait_until(lambda: ears.closings, 5, "that it is closed")
+    poller._stopping.set()
+    thread.join(5)
+    board, producer = Board(INSTANCES), FakeProducer()
+    flow = Flow(producer, GuardRules(), "swing")
+    receiver = SwingReceiver(board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room)
+    receiver.failed(BrokerError("UNREACHABLE", Action.RETRY, "no route"))
+    receiver.unknown(("999999",))
+    receiver.closed()
+    assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, set())
 
 
 def test_polling_waits_while_there_is_no_room(tmp_path: Path) -> None:

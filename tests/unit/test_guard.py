@@ -104,6 +104,13 @@ def test_a_polled_quote_of_another_business_date_is_refused_when_it_says_so() ->
     assert passage.flags(polled(inter2_prpr="71800")) == []
 
 
+def test_of_polls_only_the_one_at_which_the_day_began_is_out_of_order() -> None:
+    passage = Passage()
+    yesterdays = [passage.flags(polled(RECV + minute * 60 * SECOND, acml_vol="2000000")) for minute in range(2)]
+    todays = [passage.flags(polled(RECV + minute * 60 * SECOND, acml_vol=f"{minute}")) for minute in range(2, 5)]
+    assert yesterdays + todays == [[], [], ["order"], [], []]
+
+
 @pytest.mark.parametrize(
     ("received", "flags"),
     [

@@ -1,0 +1,1 @@
+"""What is missing: how holes are found, told and filled."""

@@ -40,6 +40,7 @@ from observer.archive.reading import Beat, Visit, bounds_of, check_flight, read_
 from observer.archive.seals import Seal, read_seals
 from observer.archive.sequences import Run, Span, compare, without
 from observer.clock import kst_day, wall_ns
+from observer.model.record import line_head
 
 SHOWN_SPANS = 20
 Progress = Callable[[int, int], None]
@@ -329,6 +330,6 @@ def _size(path: Path) -> int:
 
 def _find_lines(path: Path, span: Span) -> list[int]:
     """Where the first record of ``span`` stands."""
-    head = b'{"v":1,"session":"%b","track":"%b","seq":%d,' % (span.session.encode(), span.track.encode(), span.first)
+    head = line_head(span.session, span.track) + b"%d," % span.first
     with open_content(path) as lines:
         return [number for number, line in enumerate(lines, 1) if line.startswith(head)]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from observer.clock import SECOND_NS, interval_start_s
 from observer.delivery.batch import Batch
+from observer.model.record import line_head
 
 SYSTEM_RESERVE = 2 * 1024 * 1024
 BATCH_BYTES = 512 * 1024
@@ -67,10 +68,7 @@ class Outbox:
         self._batch_bytes = batch_bytes
         self._lane_bytes = lane_bytes
         self._in_lane = 0
-        self._streams = {
-            track: _Stream(b'{"v":1,"session":"%b","track":"%b","seq":' % (session.encode(), track.encode()), roll_s)
-            for track, roll_s in rolls.items()
-        }
+        self._streams = {track: _Stream(line_head(session, track), roll_s) for track, roll_s in rolls.items()}
 
     def put(self, track: str, recv_ns: int, tail: bytes) -> int:
         """Give a record its identity and hold it.

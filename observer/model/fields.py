@@ -4,7 +4,7 @@ Guarantees: the names are KIS's own in lower case, in the order they are deliver
 TR and set of keys) is made once, so a layout may be compared and looked up by identity.
 
 The names lie beside this module in `kis_fields.json` (documents and captured frames, state of November 2026; KIS documents
-every REST value as a string, so the types of the two polled TRs are set there by what the values are). KIS appends fields at
+every REST value as a string, so the types of the rows that are recorded are set there by what the values are). KIS appends fields at
 the end without a version number: a record must have the minimum of its TR, its known prefix is named, and what follows is
 kept raw as extras.
 """
@@ -18,27 +18,37 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal
 
-Kind = Literal["trade", "book", "expected", "operation", "quote"]
+Kind = Literal["trade", "book", "expected", "operation", "quote", "history", "bar"]
 FieldType = Literal["string", "integer", "decimal"]
 
 MULTI_PRICE = "FHKST11300006"
 SINGLE_PRICE = "FHKST01010100"
+TRADE_HISTORY = "FHPST01060000"
+BARS_TODAY = "FHKST03010200"
+BARS_PAST = "FHKST03010230"
 ABSENT = -1
 LAYOUTS_KEPT = 512
 
 _DATA: dict[str, Any] = json.loads(resources.files("observer.model").joinpath("kis_fields.json").read_text("utf-8"))
 _WIDTHS: dict[str, dict[str, Any]] = _DATA["_ws_widths"]
 _KINDS: dict[str, Kind] = {"CNT0": "trade", "ASP0": "book", "ANC0": "expected", "MKO0": "operation"}
+_REST: dict[str, tuple[Kind, str]] = {  # what the rows are, and under which key of an answer they stand
+    MULTI_PRICE: ("quote", "output"),
+    SINGLE_PRICE: ("quote", "output"),
+    TRADE_HISTORY: ("history", "output2"),
+    BARS_TODAY: ("bar", "output2"),
+    BARS_PAST: ("bar", "output2"),
+}
 
 # Which field plays which part, by name. One name of each part occurs in a record at most.
 _SYMBOL = ("mksc_shrn_iscd", "inter_shrn_iscd", "stck_shrn_iscd")
 _TIME = ("stck_cntg_hour", "bsop_hour")
 _DATE = ("bsop_date", "stck_bsop_date")
-_PRICE = ("inter2_prpr", "stck_prpr")
-_VOLUME = ("cntg_vol",)
+_PRICE = ("inter2_prpr", "stck_prpr", "stck_pbpr")
+_VOLUME = ("cntg_vol", "cnqn")
 _TOTAL = ("acml_vol",)
-_ASK = ("askp1", "inter2_askp")
-_BID = ("bidp1", "inter2_bidp")
+_ASK = ("askp1", "inter2_askp", "askp")
+_BID = ("bidp1", "inter2_bidp", "bidp")
 _UPPER = ("inter2_mxpr", "stck_mxpr")
 _LOWER = ("inter2_llam", "stck_llam")
 _PHASE = ("hour_cls_code",)
@@ -49,6 +59,8 @@ _REQUIRED: dict[Kind, tuple[tuple[str, ...], ...]] = {
     "expected": (_SYMBOL, _TIME),
     "operation": (_SYMBOL,),
     "quote": (_SYMBOL, _PRICE),
+    "history": (_TIME, _PRICE, _VOLUME, _TOTAL),  # who asked knows the symbol: the rows of these two do not carry it
+    "bar": (_DATE, _TIME, _PRICE, _VOLUME),
 }
 
 
@@ -66,7 +78,7 @@ class Layout:
         time: of the time of day HHMMSS.
         date: of the business date YYYYMMDD.
         price: of the last price.
-        volume: of the quantity of this trade.
+        volume: of the quantity of this trade, or this minute.
         total: of the cumulative volume of the day.
         ask: of the best ask.
         bid: of the best bid.
@@ -135,13 +147,14 @@ def layout_for_keys(tr: str, keys: tuple[str, ...]) -> Layout:
     """The layout of a REST row of ``tr``: its own keys in its own order; a key nobody knows is a string.
 
     Raises:
-        LookupError: ``tr`` is no TR that is polled.
+        LookupError: rows of ``tr`` are not recorded.
     """
-    if tr not in (MULTI_PRICE, SINGLE_PRICE):
-        raise LookupError(f"{tr} is not polled")
-    known: Mapping[str, FieldType] = {name.lower(): kind for name, _, kind in _DATA[tr]["response"]["output"]["fields"]}
-    names = tuple(key.lower() for key in keys)
-    return _layout(tr, "quote", names, tuple(known.get(name, "string") for name in names), len(names))
+    if tr not in _REST:
+        raise LookupError(f"rows of {tr} are not recorded")
+    kind, key = _REST[tr]
+    known: Mapping[str, FieldType] = {name.lower(): of for name, _, of in _DATA[tr]["response"][key]["fields"]}
+    names = tuple(name.lower() for name in keys)
+    return _layout(tr, kind, names, tuple(known.get(name, "string") for name in names), len(names))
 
 
 def _delivered(tr: str, width: int) -> list[tuple[str, FieldType]]:

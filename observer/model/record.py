@@ -1,7 +1,7 @@
 """The lines of the archive, data contract version 1, and the pieces they are put together from.
 
     {"v":1,"session":…,"track":…,"seq":N  ,"ts":…,"recv":…,"source":…,"tr":…,"symbol":…,"obs":{…},"extra":[…],"quality":[…]}
-    └── the outbox writes this head ────┘ └── tail: what this module makes, with the newline ────────────────────────────┘
+    └── the outbox adds this head ──────┘ └── tail: what this module makes, with the newline ────────────────────────────┘
 
 A number stands in a line with the digits KIS sent. That is why a record whose values all are JSON as they stand (nearly
 every one: KIS sends no `+5`, no `007`) is not parsed at all: one regular expression proves it, and a list of constant pieces
@@ -34,6 +34,11 @@ _EXTRA = r"[ !#-\[\]_-~]*+"
 
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def line_head(session: str, track: str) -> bytes:
+    """A line up to its ``seq``."""
+    return b'{"v":1,"session":"%b","track":"%b","seq":' % (session.encode(), track.encode())
 
 
 class Form:

@@ -20,13 +20,14 @@ class Enrichment:
         self._end_ns = 0
         self._text = ""
 
-    def tail(self, snapshot: Snapshot, moment: Moment, flags: list[str]) -> bytes:
+    def tail(self, snapshot: Snapshot, moment: Moment, flags: list[str], symbol: str = "") -> bytes:
         """The line of a snapshot, from the comma after ``seq`` to the newline.
 
         Args:
             snapshot: passed by validation and guard.
             moment: when it happened.
             flags: what the guard said about it.
+            symbol: of whom it is, where it does not carry that.
         """
         layout = snapshot.layout
         values = snapshot.values
@@ -42,6 +43,6 @@ class Enrichment:
             self._text = kst_seconds_text(self._start_ns)[:19]
         return (
             f',"ts":"{moment.text}","recv":"{self._text}.{(recv_ns - self._start_ns) // 1000:06d}+09:00"'
-            f',"source":"{snapshot.source}","tr":"{layout.tr}","symbol":"{values[layout.symbol]}"'
+            f',"source":"{snapshot.source}","tr":"{layout.tr}","symbol":"{symbol or values[layout.symbol]}"'
             f',"obs":{body},"quality":{flags_json(flags) if flags else "[]"}}}\n'
         ).encode()

@@ -64,13 +64,19 @@ class Moments:
         return moment
 
 
+def moment_on(date: str, time: str) -> Moment | None:
+    """The moment ``time`` (HHMMSS, well formed) of the day ``date``; None when that is no date YYYYMMDD."""
+    start = _parsed(date, time)
+    return None if start is None else Moment(start, -_EVER, _EVER)
+
+
 def _moment(time: str, date: str, recv_ns: int) -> Moment:
     if not time:
         second = recv_ns - recv_ns % SECOND_NS
         return Moment(second, second, second + SECOND_NS)
-    carried = _parsed(date, time)
+    carried = moment_on(date, time)
     if carried is not None:
-        return Moment(carried, -_EVER, _EVER)
+        return carried
     start = _parsed(kst_day(recv_ns), time)
     assert start is not None, "validation lets only times pass"
     if recv_ns < start - DAY_NS // 2:

@@ -1,7 +1,7 @@
 """Is a snapshot well formed? The first stage.
 
 Guarantees for what passes: the symbol is one, the time is one, required fields have a value, every number is finite and its
-text is a JSON number, the price of a trade or quote is over 0, volumes are not under 0; and a field without a value is the
+text is a JSON number, the price of a trade, quote or bar is over 0, volumes are not under 0; and a field without a value is the
 empty string. The literal ``(null)``, which KIS sends, is no value.
 
 The quick way is one match of the raw record against the form of the records before it (observer.model.record.Form). Whatever
@@ -21,6 +21,7 @@ from observer.pipeline.refusal import RefusedError
 
 REASONS: Final = ("required", "symbol", "time", "type", "finite", "price", "volume")
 NULL: Final = "(null)"
+PRICED: Final = ("trade", "quote", "history", "bar")
 FORMS_KEPT = 64
 WIDEST_FORM = 256
 
@@ -82,14 +83,14 @@ def well_formed(layout: Layout, values: list[str]) -> list[str]:
     for at in layout.required:
         if not values[at].strip():
             _refuse("required", layout.names[at])
-    if not _symbol(values[layout.symbol]):
+    if layout.symbol >= 0 and not _symbol(values[layout.symbol]):
         _refuse("symbol", layout.names[layout.symbol])
     if layout.time >= 0 and not _time(values[layout.time]):
         _refuse("time", layout.names[layout.time])
     for at, kind in enumerate(layout.kinds):
         if kind != "string":
             values[at] = number_text(values[at], layout.names[at])
-    if layout.kind in ("trade", "quote") and not float(values[layout.price]) > 0:
+    if layout.kind in PRICED and not float(values[layout.price]) > 0:
         _refuse("price", layout.names[layout.price])
     for at in (layout.volume, layout.total):
         if at >= 0 and values[at] and float(values[at]) < 0:

@@ -6,7 +6,7 @@ Every value is a string, as KIS sends it; keys stand in the order of the protoco
 from __future__ import annotations
 
 from observer.simulator.market import Issue
-from observer.simulator.tape import Moment, Tape, Told, sign_code
+from observer.simulator.tape import Bar, Moment, Tape, Told, sign_code
 
 # What an inquire-price answer carries besides the market: constant here, plausible everywhere. Documented but not sent by
 # KIS, and so not here either: new_hgpr_lwpr_cls_code, apprch_rate.
@@ -138,10 +138,57 @@ def conclusion_head(tape: Tape) -> dict[str, str]:
     }
 
 
-def _conclusion_row(tape: Tape, told: Told) -> dict[str, str]:
-    minutes, seconds = divmod(told.second, 60)
+def bar_rows(tape: Tape, until_second: int, now: Moment, rows: int) -> list[dict[str, str]]:
+    """Minute bars, the newest that of a second of the day, newest first, with KIS's traps (kis-protocol 5.8).
+
+    A minute without trades, the future included, is a flat bar of the price before it; the running minute without trades
+    shows the volume of the minute before.
+    """
+    bars = tape.bars()
+    found: list[tuple[int, Bar]] = []
+    for minute in range(min(bars, default=until_second), until_second // 60 + 1):
+        bar = bars.get(minute)
+        if bar is None:
+            last = found[-1][1]
+            bar = Bar(last.close, last.close, last.close, last.close, last.quantity if minute == now.second // 60 else 0, last.turnover)
+        found.append((minute, bar))
+    return [_bar_row(tape, minute, bar) for minute, bar in reversed(found[-rows:])]
+
+
+def bars_head(issue: Issue, tape: Tape) -> dict[str, str]:
+    """`output1` of `inquire-time-itemchartprice` and `inquire-time-dailychartprice`."""
     return {
-        "stck_cntg_hour": f"{minutes // 60:02d}{minutes % 60:02d}{seconds:02d}",
+        "prdy_vrss": str(tape.price - tape.base),
+        "prdy_vrss_sign": tape.sign(tape.price),
+        "prdy_ctrt": tape.change_percent(tape.price),
+        "stck_prdy_clpr": str(tape.base),
+        "acml_vol": str(tape.volume),
+        "acml_tr_pbmn": str(tape.turnover),
+        "hts_kor_isnm": issue.name,
+        "stck_prpr": str(tape.price),
+    }
+
+
+def _bar_row(tape: Tape, minute: int, bar: Bar) -> dict[str, str]:
+    return {
+        "stck_bsop_date": tape.date,
+        "stck_cntg_hour": _hms(minute * 60),
+        "stck_prpr": str(bar.close),
+        "stck_oprc": str(bar.open),
+        "stck_hgpr": str(bar.high),
+        "stck_lwpr": str(bar.low),
+        "cntg_vol": str(bar.quantity),
+        "acml_tr_pbmn": str(bar.turnover),
+    }
+
+
+def _hms(second: int) -> str:
+    return f"{second // 3600:02d}{second // 60 % 60:02d}{second % 60:02d}"
+
+
+def _conclusion_row(tape: Tape, told: Told) -> dict[str, str]:
+    return {
+        "stck_cntg_hour": _hms(told.second),
         "stck_prpr": str(told.price),
         "prdy_vrss": str(told.price - tape.base),
         "prdy_vrss_sign": sign_code(told.price - tape.base),

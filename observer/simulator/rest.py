@@ -20,11 +20,12 @@ from observer.simulator.auth import Auth
 from observer.simulator.faults import Faults
 from observer.simulator.market import KRX, NXT, UNIFIED, Issue, Market, known, moment_at
 from observer.simulator.tape import Moment, Tape
-from observer.simulator.terms import HISTORY_ROWS, MULTI_SYMBOLS, Answer, Terms, refused, token_refused
+from observer.simulator.terms import BARS_PAST, BARS_TODAY, HISTORY_ROWS, MULTI_SYMBOLS, Answer, Terms, refused, token_refused
 
 QUOTATIONS = "/uapi/domestic-stock/v1/quotations/"
 HOLIDAYS = ("0101", "0301", "0505", "0606", "0815", "1003", "1009", "1225", "1231")  # the fixed ones
 CALENDAR_PAGE, CALENDAR_PAGES = 25, 4
+DAY = re.compile(r"^[0-9]{8}$")
 CLOCK = re.compile(r"^([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]$")
 
 
@@ -58,6 +59,8 @@ class Rest:
             "inquire-price": ("FHKST01010100", True, self._price),
             "intstock-multprice": ("FHKST11300006", False, self._multi),
             "inquire-time-itemconclusion": ("FHPST01060000", True, self._conclusion),
+            "inquire-time-itemchartprice": ("FHKST03010200", True, self._bars),
+            "inquire-time-dailychartprice": ("FHKST03010230", False, self._past_bars),
             "chk-holiday": ("CTCA0903R", False, self._holiday),
         }
 
@@ -150,12 +153,34 @@ class Rest:
         asked = self._asked(request, moment)
         if isinstance(asked, Answer):
             return asked
-        until = request.query.get("FID_INPUT_HOUR_1", "")
-        if not CLOCK.match(until):
+        second = _second(request)
+        if second is None:
             return _wrong_field("FID_INPUT_HOUR_1")
-        second = int(until[:2]) * 3600 + int(until[2:4]) * 60 + int(until[4:])
         rows = quotes.conclusion_rows(asked[1], second, HISTORY_ROWS)
         return _good({"output1": quotes.conclusion_head(asked[1]), "output2": rows}, rows)
+
+    def _bars(self, request: Request, moment: Moment) -> Answer:
+        return self._chart(request, moment, moment.date, "FID_ETC_CLS_CODE", BARS_TODAY)
+
+    def _past_bars(self, request: Request, moment: Moment) -> Answer:
+        """Of days before today nothing is kept: they are answered without rows."""
+        return self._chart(request, moment, request.query.get("FID_INPUT_DATE_1", ""), "FID_FAKE_TICK_INCU_YN", BARS_PAST)
+
+    def _chart(self, request: Request, moment: Moment, day: str, needed: str, most: int) -> Answer:
+        asked = self._asked(request, moment)
+        if isinstance(asked, Answer):
+            return asked
+        second, query = _second(request), request.query
+        if second is None:
+            return _wrong_field("FID_INPUT_HOUR_1")
+        if not DAY.match(day):
+            return _wrong_field("FID_INPUT_DATE_1")
+        if query.get("FID_PW_DATA_INCU_YN") not in ("Y", "N"):
+            return _wrong_field("FID_PW_DATA_INCU_YN")
+        if needed not in query:
+            return _wrong_field(needed)
+        rows = quotes.bar_rows(asked[1], second, moment, most) if day == asked[1].date else []
+        return _good({"output1": quotes.bars_head(*asked), "output2": rows}, rows)
 
     def _holiday(self, request: Request, moment: Moment) -> Answer:
         first = request.query.get("CTX_AREA_NK", "").strip() or request.query.get("BASS_DT", "")
@@ -171,6 +196,12 @@ class Rest:
         paging = ("M" if request.headers.get("tr_cont") == "N" else "F") if more else "D"
         body = {"ctx_area_nk": area, "ctx_area_fk": f"{begin:%Y%m%d}".ljust(20), "output": rows}
         return Answer(200, {**_good(body, []).body}, {"tr_cont": paging}, rows)
+
+
+def _second(request: Request) -> int | None:
+    """The second of the day that is asked for."""
+    until = request.query.get("FID_INPUT_HOUR_1", "")
+    return int(until[:2]) * 3600 + int(until[2:4]) * 60 + int(until[4:]) if CLOCK.match(until) else None
 
 
 def _good(body: dict[str, Any], rows: list[dict[str, str]]) -> Answer:

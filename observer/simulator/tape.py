@@ -51,6 +51,18 @@ class Told:
     strength: float
 
 
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One minute: prices in KRW, shares traded in it, and the turnover of the day at its end in KRW."""
+
+    open: int
+    high: int
+    low: int
+    close: int
+    quantity: int
+    turnover: int
+
+
 def sign_code(difference: int) -> str:
     """KIS's code for a difference: 2 up, 3 unchanged, 5 down."""
     return "2" if difference > 0 else "5" if difference < 0 else "3"
@@ -175,6 +187,18 @@ class Tape:
             row = self.history[index * HISTORY_COLUMNS : (index + 1) * HISTORY_COLUMNS]
             found.append(Told(row[0], row[1], row[2], row[3], row[4], row[5], row[6] / 100))
         return found
+
+    def bars(self) -> dict[int, Bar]:
+        """The minutes of the history in which something was traded, by minute of the day, the earliest first."""
+        columns = [self.history[column::HISTORY_COLUMNS] for column in range(3)]
+        turnover = self.turnover - sum(price * quantity for _, price, quantity in zip(*columns, strict=True))
+        bars: dict[int, Bar] = {}
+        for second, price, quantity in zip(*columns, strict=True):
+            turnover += price * quantity
+            bar = bars.get(second // 60) or Bar(price, price, price, price, 0, 0)
+            high, low = max(bar.high, price), min(bar.low, price)
+            bars[second // 60] = Bar(bar.open, high, low, price, bar.quantity + quantity, turnover)
+        return bars
 
     def average(self) -> float:
         """Volume-weighted average price of the day, KRW."""

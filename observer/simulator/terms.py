@@ -16,6 +16,7 @@ REST_RATE_REAL, REST_RATE_PAPER = 18, 1
 MAX_REGISTRATIONS = 41
 MULTI_SYMBOLS = 30
 HISTORY_ROWS = 30
+BARS_TODAY, BARS_PAST = 30, 120  # minute bars in one answer
 PAPER_TRS = ("H0STCNT0", "H0STASP0")
 
 GATEWAY: dict[str, tuple[int, str]] = {

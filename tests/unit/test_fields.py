@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from observer.model.fields import (
+    BARS_PAST,
+    BARS_TODAY,
     MULTI_PRICE,
     SINGLE_PRICE,
+    TRADE_HISTORY,
     current_width,
     layout_for_keys,
     layout_for_width,
@@ -109,6 +112,17 @@ def test_a_polled_row_says_which_needed_key_it_lacks() -> None:
     layout = layout_for_keys(SINGLE_PRICE, ("stck_prpr", "acml_vol"))
     assert layout.missing == ("mksc_shrn_iscd",)
     assert layout.price == 0
+
+
+def test_a_trade_of_the_history_and_a_bar_have_their_parts_where_their_keys_are() -> None:
+    trade = layout_for_keys(TRADE_HISTORY, ("stck_cntg_hour", "stck_pbpr", "prdy_vrss_sign", "tday_rltv", "acml_vol", "cnqn"))
+    assert trade.kinds == ("string", "integer", "string", "decimal", "integer", "integer")
+    assert (trade.kind, trade.symbol, trade.time, trade.price, trade.total, trade.volume) == ("history", -1, 0, 1, 4, 5)
+    assert (trade.missing, trade.required) == ((), (0, 1, 5, 4))
+    for tr in (BARS_TODAY, BARS_PAST):
+        bar = layout_for_keys(tr, ("stck_bsop_date", "stck_cntg_hour", "stck_prpr", "stck_hgpr", "cntg_vol"))
+        assert bar.kinds == ("string", "string", "integer", "integer", "integer")
+        assert (bar.kind, bar.date, bar.time, bar.price, bar.volume, bar.total, bar.missing) == ("bar", 0, 1, 2, 4, -1, ())
 
 
 def test_codes_dates_and_names_of_polled_rows_are_strings_and_amounts_are_numbers() -> None:

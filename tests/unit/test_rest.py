@@ -18,8 +18,8 @@ from observer.config import Credentials
 from observer.kis.auth import Keyring
 from observer.kis.codes import REST, WEBSOCKET, Action, BrokerError, refusal
 from observer.kis.http import Answer, Transport
-from observer.kis.pacing import Local, Pace
-from observer.kis.rest import Quotations
+from observer.kis.pacing import Local, Pace, Priority
+from observer.kis.rest import Page, Quotations
 
 OK = {"rt_cd": "0", "msg_cd": "MCA00000", "msg1": "정상처리 되었습니다."}
 CREDENTIALS = Credentials("key-" + "k" * 32, "secret-" + "s" * 173)
@@ -106,6 +106,54 @@ def test_one_symbol_is_asked_alone_in_paper(tmp_path: Path) -> None:
 def test_an_object_where_an_array_is_documented_is_read_and_nothing_becomes_empty(tmp_path: Path) -> None:
     quotations, _, _ = make(tmp_path, Answer(200, {**OK, "output": {"inter_shrn_iscd": "005930", "acml_vol": None, "x": 7}}, ""))
     assert quotations.intstock_multprice(["005930"]).by_symbol["005930"] == {"inter_shrn_iscd": "005930", "acml_vol": "", "x": "7"}
+
+
+PAGES: dict[str, tuple[str, Callable[[Quotations], Page], dict[str, str]]] = {
+    "inquire-time-itemconclusion": (
+        "FHPST01060000",
+        lambda quotations: quotations.time_itemconclusion("NX", "0074K0", "101530"),
+        {},
+    ),
+    "inquire-time-itemchartprice": (
+        "FHKST03010200",
+        lambda quotations: quotations.time_itemchartprice("NX", "0074K0", "101530"),
+        {"FID_PW_DATA_INCU_YN": "N", "FID_ETC_CLS_CODE": ""},
+    ),
+    "inquire-time-dailychartprice": (
+        "FHKST03010230",
+        lambda quotations: quotations.time_dailychartprice("NX", "0074K0", "20261120", "101530"),
+        {"FID_PW_DATA_INCU_YN": "Y", "FID_FAKE_TICK_INCU_YN": "", "FID_INPUT_DATE_1": "20261120"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_history_is_asked_for_behind_all_live_calls_and_its_rows_come_as_kis_sends_them(tmp_path: Path, name: str) -> None:
+    tr, call, params = PAGES[name]
+    answer = Answer(200, {**OK, "output1": {"acml_vol": "1"}, "output2": [{"stck_prpr": "7", "askp": None}, {"stck_pbpr": "8"}]}, "")
+    quotations, transport, _ = make(tmp_path, answer)
+    priorities: list[Priority] = []
+
+    def take(cancelled: threading.Event, beat: Callable[[], None], priority: Priority = Priority.LIVE) -> bool:
+        priorities.append(priority)
+        return True
+
+    quotations._pace.take = take  # type: ignore[method-assign]
+    page = call(quotations)
+    assert (page.tr, page.rows) == (tr, [{"stck_prpr": "7", "askp": ""}, {"stck_pbpr": "8"}])
+    assert page.recv_ns > 0
+    path, sent, headers = transport.calls[0]
+    assert path == f"/uapi/domestic-stock/v1/quotations/{name}"
+    assert sent == {"FID_COND_MRKT_DIV_CODE": "NX", "FID_INPUT_ISCD": "0074K0", "FID_INPUT_HOUR_1": "101530", **params}
+    assert (headers["tr_id"], priorities) == (tr, [Priority.BACKGROUND])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_history_without_rows_is_an_empty_page_and_a_refusal_a_typed_error(tmp_path: Path, name: str) -> None:
+    quotations, _, _ = make(tmp_path, Answer(200, {**OK, "output1": {"acml_vol": "1"}, "output2": []}, ""), error("OPSQ2001", 200))
+    assert PAGES[name][1](quotations).rows == []
+    with pytest.raises(BrokerError):
+        PAGES[name][1](quotations)
 
 
 @pytest.mark.parametrize("code", ["EGW00121", "EGW00122", "EGW00123"])

@@ -16,6 +16,8 @@ from tests.kis_host import KEY, QUOTATIONS, SECRET, RunningHost, running_host
 from tests.waiting import wait_until
 
 PRICE, MULTI, HISTORY, HOLIDAY = "FHKST01010100", "FHKST11300006", "FHPST01060000", "CTCA0903R"
+BARS, PAST_BARS = "FHKST03010200", "FHKST03010230"
+NOON_S = 1_795_316_400  # 2026-11-22 12:00:00 KST
 ONE = {"FID_COND_MRKT_DIV_CODE": "J", "FID_INPUT_ISCD": "005930"}
 
 
@@ -36,6 +38,22 @@ def many(*symbols: str) -> dict[str, str]:
     for number, symbol in enumerate(symbols, 1):
         query |= {f"FID_COND_MRKT_DIV_CODE_{number}": "J", f"FID_INPUT_ISCD_{number}": symbol}
     return query
+
+
+def bars_at(host: RunningHost, token: str, until: str, wall: int) -> list[dict[str, str]]:
+    """Bars of today, with ``wall`` as the time of the answer."""
+    headers = {"authorization": f"Bearer {token}", "appkey": KEY, "appsecret": SECRET, "tr_id": BARS, "custtype": "P"}
+    query = ONE | {"FID_INPUT_HOUR_1": until, "FID_PW_DATA_INCU_YN": "N", "FID_ETC_CLS_CODE": ""}
+    request = Request("GET", QUOTATIONS + "inquire-time-itemchartprice", query, headers)
+
+    # What traded at a time of the test's own stands on the tape of the day on which the host began.
+    def answer() -> list[dict[str, str]]:
+        for tape in host.host.market.issues["005930"].tapes.values():
+            tape.date = moment_at(wall).date
+        rows: list[dict[str, str]] = host.host.rest.answer(request, wall, 0).body["output2"]
+        return rows
+
+    return host.host.call(answer)
 
 
 def test_a_token_has_kis_form_and_lives_a_day(host: RunningHost) -> None:
@@ -163,11 +181,10 @@ def test_quotes_agree_with_the_stream(host: RunningHost, token: str) -> None:
 
 
 def test_the_history_can_be_walked_back_by_time(host: RunningHost, token: str) -> None:
-    start = 1_795_316_400
     issue = host.host.market.issues["005930"]
 
     def trade() -> list[list[str]]:
-        return [issue.trade(1, moment_at((start + second // 2) * 10**9))[0][2][0].split("^") for second in range(100)]
+        return [issue.trade(1, moment_at((NOON_S + second // 2) * 10**9))[0][2][0].split("^") for second in range(100)]
 
     made = host.host.call(trade)
     found: dict[str, dict[str, str]] = {}
@@ -182,6 +199,72 @@ def test_the_history_can_be_walked_back_by_time(host: RunningHost, token: str) -
         row = found[record[13]]
         assert (row["cnqn"], row["stck_prpr"], row["stck_cntg_hour"]) == (record[12], record[2], record[1])
         assert (row["askp"], row["bidp"], row["prdy_vrss_sign"]) == (record[10], record[11], record[3])
+
+
+def test_of_one_second_only_the_newest_trades_are_told_however_often_it_is_asked_for(host: RunningHost, token: str) -> None:
+    issue = host.host.market.issues["005930"]
+
+    def trade() -> list[list[str]]:
+        made = []
+        for second, count in enumerate((3, 40, 3)):
+            made += [record.split("^") for record in issue.trade(count, moment_at((NOON_S + second) * 10**9))[0][2]]
+        return made
+
+    volumes = [record[13] for record in host.host.call(trade)]
+
+    def told(until: str) -> list[str]:
+        rows = host.quote("inquire-time-itemconclusion", HISTORY, token, ONE | {"FID_INPUT_HOUR_1": until}).json()["output2"]
+        return [row["acml_vol"] for row in reversed(rows)]
+
+    assert told("120002") == volumes[16:]
+    assert told("120001") == told("120001") == volumes[13:43]
+    assert told("120000") == volumes[:3]
+    assert told("115959") == []
+
+
+def test_minute_bars_say_what_was_traded_and_show_kis_traps(host: RunningHost, token: str) -> None:
+    issue = host.host.market.issues["005930"]
+
+    def trade() -> list[list[str]]:
+        made = []
+        for second in (10, 20, 59, 60, 185):
+            made += [record.split("^") for record in issue.trade(2, moment_at((NOON_S + second) * 10**9))[0][2]]
+        return made
+
+    made = host.host.call(trade)
+    bars = bars_at(host, token, "120500", (NOON_S + 245) * 10**9)
+    assert [bar["stck_cntg_hour"] for bar in bars] == ["120500", "120400", "120300", "120200", "120100", "120000"]
+    assert {bar["stck_bsop_date"] for bar in bars} == {"20261122"}
+    first = bars[-1]
+    prices = [int(record[2]) for record in made[:6]]
+    assert [int(first[key]) for key in ("stck_oprc", "stck_hgpr", "stck_lwpr", "stck_prpr")] == [
+        prices[0], max(prices), min(prices), prices[-1],
+    ]  # fmt: skip
+    assert int(first["cntg_vol"]) == sum(int(record[12]) for record in made[:6])
+    assert [bar["acml_tr_pbmn"] for bar in bars] == [made[-1][14]] * 3 + [made[7][14]] * 2 + [made[5][14]]
+    flat = dict.fromkeys(("stck_oprc", "stck_hgpr", "stck_lwpr", "stck_prpr"), made[-1][2])
+    assert bars[0].items() >= {**flat, "cntg_vol": "0"}.items(), "the future is flat"
+    assert bars[1].items() >= {**flat, "cntg_vol": bars[2]["cntg_vol"]}.items(), "the running minute shows the one before"
+    assert bars[3]["cntg_vol"] == "0"
+    assert len(bars_at(host, token, "235900", (NOON_S + 245) * 10**9)) == 30
+
+
+def test_bars_of_days_before_today_are_answered_without_rows(host: RunningHost, token: str) -> None:
+    issue = host.host.market.issues["005930"]
+    host.host.call(lambda: issue.trade(1, moment_at(wall_ns())))
+    query = ONE | {"FID_INPUT_HOUR_1": "235959", "FID_PW_DATA_INCU_YN": "Y", "FID_FAKE_TICK_INCU_YN": ""}
+    for day, most in ((issue.tapes["J"].date, 120), ("20260102", 0)):
+        body = host.quote("inquire-time-dailychartprice", PAST_BARS, token, query | {"FID_INPUT_DATE_1": day}).json()
+        assert body["rt_cd"] == "0" and len(body["output1"]) == 8
+        assert len(body["output2"]) <= most and bool(body["output2"]) is bool(most)
+
+
+@pytest.mark.parametrize("missing", ["FID_INPUT_HOUR_1", "FID_INPUT_DATE_1", "FID_PW_DATA_INCU_YN", "FID_FAKE_TICK_INCU_YN"])
+def test_bars_are_refused_without_a_field_that_must_be_there(host: RunningHost, token: str, missing: str) -> None:
+    query = ONE | {"FID_INPUT_HOUR_1": "120000", "FID_INPUT_DATE_1": "20261120", "FID_PW_DATA_INCU_YN": "Y", "FID_FAKE_TICK_INCU_YN": ""}
+    del query[missing]
+    body = host.quote("inquire-time-dailychartprice", PAST_BARS, token, query).json()
+    assert body["msg_cd"] == "OPSQ2001" and missing in body["msg1"]
 
 
 def test_more_calls_a_second_than_allowed_are_refused() -> None:

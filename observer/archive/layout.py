@@ -74,6 +74,11 @@ def segment_path(track: str, start_s: int, number: int = 1) -> str:
     return f"{track}/{day}/{name}{suffix}.jsonl"
 
 
+def filled_path(start_s: int, hole: str) -> str:
+    """The relative path of the file that fills a hole in the ticks which begins in the interval that starts at ``start_s``."""
+    return segment_path("scalp", start_s).removesuffix(".jsonl") + f".backfill-{hole}.jsonl"
+
+
 def parse_segment(path: str) -> SegmentName | None:
     """What ``path`` (relative) is the name of, compressed or not; None when it is no segment's name."""
     if match := _SEGMENT.fullmatch(path):

@@ -12,6 +12,7 @@ what it had received was delivered; stopping closes the broker session in order 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from observer.board import Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
+from observer.gaps.earlier import Earlier
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.http import Transport
@@ -32,6 +34,7 @@ from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
+from observer.roles.backfilling import Backfiller
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
@@ -94,6 +97,7 @@ class Collector:
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
         self.earlier: EarlierReader | None = None
+        self.backfiller: Backfiller | None = None
         self._gaps = Untold(self._producer, self._cell("gap_from"))
         if self.subscriptions.desired:
             self._build_scalp()
@@ -107,6 +111,8 @@ class Collector:
         """Begin to receive."""
         for source in self.sources:
             source.start()
+        if self.backfiller is not None:  # not a source: should it hang or end, live data goes on
+            threading.Thread(target=self.backfiller.run, name="backfill", daemon=True).start()
 
     def broken(self) -> bool:
         """Whether a source ended though nobody asked it to."""
@@ -163,8 +169,8 @@ class Collector:
         flow = self._flow("swing", rules)
         blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
         source = Source("swing", self._run_poller)
-        pace = Pace(config.kis.requests_per_second, self._cell("rest_next"))
-        self.quotations = Quotations(self._transport, self._keyring, pace, context.stopping, source.beat)
+        self._pace = Pace(config.kis.requests_per_second, self._cell("rest_next"))
+        self.quotations = Quotations(self._transport, self._keyring, self._pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
         calendar = TradingCalendar(config.market.calendar, nxt)
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
@@ -199,15 +205,21 @@ class Collector:
 
     def _find_gaps(self, flow: Flow, blindness: Blindness) -> None:
         context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
-        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol)
+        calls = Quotations(self._transport, self._keyring, self._pace, context.stopping, lambda: None)
+        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, config.archive.roll.scalp, context.stopping)
+        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler)
         flow.taken = gaps.taken
+
+        def found(earlier: Earlier) -> None:
+            gaps.earlier(earlier)
+            filler.take_over(paths.asset_dir)
 
         def roots() -> list[Path]:
             place = fallback_dir(config, paths)
             return [paths.asset_dir, *([place] if place is not None else ())]
 
         self.earlier = EarlierReader(
-            roots, [key for key in self.subscriptions.desired if is_trade(key[0])], self._producer.session, gaps.earlier,
+            roots, [key for key in self.subscriptions.desired if is_trade(key[0])], self._producer.session, found,
             lambda: context.board.get("supervisor.hung") != 0,
         )  # fmt: skip
 

@@ -49,10 +49,16 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
         },
         "flags": _flags(collector),
         "widths": collector.scalp.decoder.widths if collector.scalp else {},
+        "gaps": _gaps(collector),
         "window": {"bytes": window.held_bytes, "limit": window.window_bytes},
         "market": _market(collector.keeper.calendar, wall_ns()),
         "faults": faults,
     }
+
+
+def _gaps(collector: Collector) -> dict[str, int] | None:
+    filler = collector.backfiller
+    return None if filler is None else {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
 
 
 def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from observer.clock import SECOND_NS, kst_day, wall_ns
 from observer.gaps.chain import Chains, Key, Late, Seen
@@ -35,6 +36,16 @@ PAUSE_S = 0.005
 Told = deque[tuple[str, int, int]]
 
 
+class Filler(Protocol):
+    """Who fills holes."""
+
+    def add(self, hole: TickHole) -> None:
+        """A hole was found."""
+
+    def drop(self, hole: str) -> None:
+        """Its trades came after all; ``hole`` is its id."""
+
+
 class TickGaps:
     """Finds and tells.
 
@@ -42,9 +53,11 @@ class TickGaps:
         untold: tells the holes.
         incidents: the track's newest incidents: kind, from and to, wall ns.
         shed: records shed, by symbol.
+        filler: fills what was found.
     """
 
-    def __init__(self, untold: Untold, incidents: Told, shed: Mapping[str, int]) -> None:
+    def __init__(self, untold: Untold, incidents: Told, shed: Mapping[str, int], filler: Filler) -> None:
+        self._filler = filler
         self._untold = untold
         self._incidents = incidents
         self._shed = shed
@@ -89,8 +102,10 @@ class TickGaps:
     def _tell(self, found: TickHole | Late, cause: str) -> None:
         if isinstance(found, TickHole):
             self._untold.tell(found.from_ns, events.GAP, found.severity, found.to_data(cause or self._cause(found)))
+            self._filler.add(found)
             return
         hole = found.hole
+        self._filler.drop(hole.id)
         data = {"hole": hole.id, "tr": hole.tr, "symbol": hole.symbol, "records": 1, "volume": found.volume, "source": "kis.ws"}
         self._untold.tell(hole.from_ns, events.GAP_FILLED, events.INFO, data)
         for piece in found.left:

@@ -55,8 +55,17 @@ def _broker(status: View) -> Table:
         Row(("reconnects", str(broker["reconnects"]))),
         Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
         Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
+        *_gaps(status),
     ]
     return Table("Broker", ("what", "how"), rows)
+
+
+def _gaps(status: View) -> list[Row]:
+    gaps = status["gaps"]
+    if gaps is None:
+        return []
+    said = f"{number(gaps['open'])} open, {number(gaps['filled'])} filled, {number(gaps['unfillable'])} cannot be filled"
+    return [Row(("gaps in ticks", said), "warning" if gaps["open"] or gaps["unfillable"] else "")]
 
 
 def _archive(status: View) -> Table:

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
+from observer.gaps.trade_history import OVERFULL
 from observer.model.truth import TruthRecord, read_truth
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack, until
@@ -44,42 +45,61 @@ def made(truth: Path) -> Spans:
     return spans((symbol, int(of[TOTAL]) - int(of[QUANTITY]), int(of[TOTAL])) for symbol, of in fields)
 
 
-def held(stack: Stack) -> Spans:
-    """What the archive has."""
-    lines = [(record["symbol"], record["obs"]) for record in records(stack.archive, "scalp/*/*.jsonl")]
-    return spans((symbol, obs["acml_vol"] - obs["cntg_vol"], obs["acml_vol"]) for symbol, obs in lines)
+def held(stack: Stack, backfilled: bool = False) -> Spans:
+    """What the archive has from the live session, or from the broker's history."""
+    found = [record for record in records(stack.archive, "scalp/*/*.jsonl") if ("backfill" in record["quality"]) is backfilled]
+    quantity = "cnqn" if backfilled else "cntg_vol"
+    trades = [(record["symbol"], record["obs"]) for record in found if quantity in record["obs"] and record["obs"].get("acml_vol")]
+    assert len(trades) == len({(symbol, obs["acml_vol"]) for symbol, obs in trades}), "none stands twice"
+    return spans((symbol, obs["acml_vol"] - obs[quantity], obs["acml_vol"]) for symbol, obs in trades)
 
 
-def told(stack: Stack) -> list[dict[str, Any]]:
-    """The data of every gap record."""
-    return [record["data"] for record in records(stack.archive, "system/2*.jsonl") if record["event"] == "gap"]
+def told(stack: Stack, event: str = "gap") -> list[dict[str, Any]]:
+    """The data of every record of a kind."""
+    return [record["data"] for record in records(stack.archive, "system/2*.jsonl") if record["event"] == event]
+
+
+def settle(stack: Stack) -> None:
+    """Wait until no hole waits to be filled."""
+    wait_until(lambda: (stack.status().get("gaps") or {"open": 1})["open"] == 0, 60, "every hole filled, or said to be unfillable")
 
 
 def check(stack: Stack) -> list[dict[str, Any]]:
-    """Between the first and the last trade of each symbol on the archive, what is missing is what was told; returns the holes."""
-    traded, archived, holes = made(stack.truth), held(stack), told(stack)
+    """Between the first and the last trade of each symbol on the archive: what did not come live was told, and what was told did
+    not come; what came from the broker's history lies in a hole, and with it nothing is missing but what is unfillable. Returns
+    the holes.
+    """
+    traded, archived, filled, holes = made(stack.truth), held(stack), held(stack, backfilled=True), told(stack)
+    unfillable = {data["hole"] for data in told(stack, "gap_unfillable")}
     for symbol, have in archived.items():
         first, last = min(have), max(have)
         lost = {span for span in traded[symbol] if first < span < last} - have
-        bounds = {(hole["from_volume"], hole["to_volume"]) for hole in holes if hole["symbol"] == symbol}
-        covered = {span for span in lost for start, end in bounds if start <= span[0] and span[1] <= end}
-        assert lost == covered, f"{symbol}: lost and not told {sorted(lost - covered)[:5]}"
+        bounds = {(hole["from_volume"], hole["to_volume"]): hole["hole"] for hole in holes if hole["symbol"] == symbol}
+        covered = {span: hole for span in lost for (start, end), hole in bounds.items() if start <= span[0] and span[1] <= end}
+        assert lost == covered.keys(), f"{symbol}: lost and not told {sorted(lost - covered.keys())[:5]}"
         missing = sum(end - start for start, end in lost)
         assert missing == sum(end - start for start, end in bounds), f"{symbol}: more was told than is missing"
+        assert filled[symbol] <= lost, f"{symbol}: filled and not missing {sorted(filled[symbol] - lost)[:5]}"
+        left = {span for span in lost - filled[symbol] if covered[span] not in unfillable}
+        assert left == set(), f"{symbol}: said to be filled, and missing {sorted(left)[:5]}"
     assert archived.keys() == traded.keys()
     return holes
 
 
 def test_ticks_that_the_broker_left_out_are_told_each_with_its_volume(stack: StartStack) -> None:
-    market = stack(rate=500)
+    market = stack(rate=100)
     market.start()
-    market.control("skip", ratio=0.1)
-    wait_until(lambda: market.state()["counts"]["skipped"] > 50, 10, "skipped ticks")
+    market.control("skip", ratio=0.2)
+    wait_until(lambda: market.state()["counts"]["skipped"] > 50, 20, "skipped ticks")
     market.control("clear")
-    wait_for_more(market, 500)
+    wait_for_more(market, 300)
+    settle(market)
     stop_and_verify(market)
     holes = check(market)
     assert len(holes) > 20
+    unfillable = told(market, "gap_unfillable")
+    assert {data["reason"] for data in unfillable} <= {OVERFULL}, "the history has all others"
+    assert len(unfillable) <= len(holes) / 10
     assert {hole["cause"] for hole in holes} == {"lost_ticks"}
     assert sum(hole["trades"] for hole in holes) >= 30
 
@@ -100,6 +120,7 @@ def test_what_was_missed_while_the_connection_or_the_collector_was_gone_is_measu
     wait_for_more(market, 300)
     market.control("clear")
     wait_for_more(market, 300)
+    settle(market)
     stop_and_verify(market)
     causes = {hole["cause"] for hole in check(market)}
     assert {"restart", "disconnect", "lost_ticks"} <= causes
@@ -120,6 +141,7 @@ def test_a_new_life_of_the_service_measures_what_it_missed(stack: StartStack, nu
     wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
     wait_for_more(market, 300)
     wait_until(lambda: any(hole["cause"] == "restart" for hole in told(market)), 20, "what was missed")
+    settle(market)
     stop_and_verify(market)
     holes = check(market)
     assert len({hole["hole"] for hole in holes}) == len(holes), "none is told twice"

@@ -37,8 +37,15 @@ class Gaps:
         self.untold = Untold(self.producer, self.word)
         self.incidents: deque[tuple[str, int, int]] = deque()
         self.shed: Counter[str] = Counter()
-        self.gaps = TickGaps(self.untold, self.incidents, self.shed)
+        self.filling: dict[str, TickHole] = {}
+        self.gaps = TickGaps(self.untold, self.incidents, self.shed, self)
         self._moments = Moments()
+
+    def add(self, hole: TickHole) -> None:
+        self.filling[hole.id] = hole
+
+    def drop(self, hole: str) -> None:
+        del self.filling[hole]
 
     def take(self, number: int, second: float = 0.0, **fields: str) -> None:
         """The ``number``-th share is traded."""
@@ -93,6 +100,7 @@ def test_a_trade_that_comes_late_closes_its_hole() -> None:
         {"hole": hole["hole"], "tr": "H0STCNT0", "symbol": "005930", "records": 1, "volume": 1, "source": "kis.ws"}
     ]
     assert [(data["from_volume"], data["to_volume"]) for data in (left, right)] == [(1001, 1002), (1003, 1004)]
+    assert gaps.filling.keys() == {left["hole"], right["hole"]}, "the old one is not filled any more"
 
 
 def earlier(total: int, *holes: tuple[TickHole, bool]) -> Earlier:

@@ -127,6 +127,11 @@ function broker(status) {
     ["polls (REST)", rest ? `${rest.state}, ${number(rest.calls)} calls` : NONE],
     ["market", market ? `${market.open ? "open" : "closed"} (${market.phase})` : NONE],
   ];
+  const g = status.gaps;
+  if (g) {
+    const said = `${number(g.open)} open, ${number(g.filled)} filled, ${number(g.unfillable)} cannot be filled`;
+    rows.push(["gaps in ticks", said, g.open || g.unfillable ? "warning" : ""]);
+  }
   return table("Broker", [["what", false, (r) => r[0]], ["how", false, (r) => r[1]]], rows, (r) => r[2] ?? "");
 }
 

@@ -1,0 +1,196 @@
+"""Holes are filled from the broker's history: each once, what cannot be had is said with its reason, and no trouble ends it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from observer.board import Board
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
+from observer.delivery.fill import Fill
+from observer.gaps.holes import TickHole
+from observer.kis.codes import Action, BrokerError
+from observer.kis.rest import Page
+from observer.model.fields import BARS_TODAY, TRADE_HISTORY
+from observer.roles import backfilling
+from observer.roles.backfilling import Backfiller
+from observer.roles.untold import Untold
+from tests.hand_archive import HandArchive
+from tests.unit.test_collector import INSTANCES, FakeProducer
+from tests.waiting import wait_until
+
+NOW = wall_ns()
+TODAY = kst_day(NOW)
+HMS = kst_seconds_text(NOW)[11:19].replace(":", "")
+
+
+def hole(start: int, end: int, symbol: str = "005930", date: str = TODAY) -> TickHole:
+    text = f"{date[:4]}-{date[4:6]}-{date[6:]}{kst_seconds_text(NOW)[10:]}"
+    return TickHole("H0STCNT0", symbol, date, start, end, NOW, NOW + SECOND_NS, text, text, None, None)
+
+
+class FakeBroker:
+    """A history of single shares, of those that it has; and a writer that takes what is sent."""
+
+    incarnation = 3
+
+    def __init__(self) -> None:
+        self.has = set(range(1000, 2000))
+        self.refusals: list[BrokerError] = []
+        self.asked: list[str] = []
+        self.sent: list[Fill] = []
+        self.deaf = False
+
+    def time_itemconclusion(self, market: str, symbol: str, until: str) -> Page:
+        self.asked.append(symbol)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        rows = [self.row(total) for total in sorted(self.has, reverse=True)]
+        return Page(TRADE_HISTORY, rows, wall_ns())
+
+    def row(self, total: int) -> dict[str, str]:
+        plain = ("prdy_vrss", "prdy_ctrt", "askp", "bidp", "tday_rltv")
+        return {
+            "stck_cntg_hour": HMS, "stck_prpr": "61000", "prdy_vrss_sign": "2",
+            **dict.fromkeys(plain, "1"), "acml_vol": str(total), "cnqn": "1",
+        }  # fmt: skip
+
+    def time_itemchartprice(self, market: str, symbol: str, until: str) -> Page:
+        return Page(BARS_TODAY, [], wall_ns())
+
+    def time_dailychartprice(self, market: str, symbol: str, day: str, until: str) -> Page:
+        return Page(BARS_TODAY, [], wall_ns())
+
+    def send_fill(self, fill: Fill) -> bool:
+        self.sent.append(fill)
+        return True
+
+    @property
+    def filled(self) -> int:
+        return 0 if self.deaf else max((fill.number for fill in self.sent), default=0)
+
+
+class Filling:
+    """A backfiller that runs."""
+
+    def __init__(self) -> None:
+        self.broker = FakeBroker()
+        self.producer = FakeProducer()
+        self.untold = Untold(self.producer, Board(INSTANCES).cell("role.collector.gap_from"))
+        self.stopping = threading.Event()
+        self.filler = Backfiller(self.broker, self.untold, self.broker, 60, self.stopping)
+        self.thread = threading.Thread(target=self.filler.run, daemon=True)
+        self.thread.start()
+
+    def events(self, *names: str) -> list[str]:
+        return [str(data["hole"]) for event, _, data in self.producer.events if event in names]
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def filling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
+    monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
+    monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
+    monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
+    monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
+    one = Filling()
+    yield one
+    one.stop()
+
+
+def test_a_hole_is_filled_by_exactly_its_trades_in_their_order(filling: Filling) -> None:
+    missing = hole(1200, 1203)
+    filling.filler.add(missing)
+    filling.filler.add(missing)
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    (fill,) = filling.broker.sent
+    lines = [orjson.loads(line) for line in fill.data.splitlines()]
+    assert [(line["session"], line["seq"], line["obs"]["acml_vol"]) for line in lines] == [
+        (f"g-{missing.id}", seq, 1200 + seq) for seq in (1, 2, 3)
+    ]
+    assert fill.path.startswith(f"scalp/{TODAY}/") and fill.path.endswith(f".backfill-{missing.id}.jsonl")
+    assert (fill.event, fill.told["records"], fill.told["volume"], fill.told["source"]) == ("gap_filled", 3, 3, TRADE_HISTORY)
+    assert filling.events("gap_filling") == [missing.id] and filling.filler.open == 0
+
+
+def test_what_the_history_lacks_is_said_with_its_volume_and_why(filling: Filling) -> None:
+    filling.broker.has -= {1202}
+    missing = hole(1200, 1203)
+    filling.filler.add(missing)
+    wait_until(lambda: filling.filler.unfillable == 1, 5, "an unfillable hole")
+    (fill,) = filling.broker.sent
+    assert (fill.event, fill.told["records"], fill.told["volume"]) == ("gap_unfillable", 2, 1)
+    assert "no trade there" in fill.told["reason"]
+
+
+def test_where_nothing_can_be_had_it_is_only_said(filling: Filling) -> None:
+    missing = hole(1200, 1203, date="20261123")
+    filling.filler.add(missing)
+    wait_until(lambda: filling.events("gap_unfillable"), 5, "an unfillable hole")
+    assert filling.broker.sent == []
+
+
+def test_a_refusal_is_waited_out_and_a_symbol_that_kis_does_not_know_is_given_up(filling: Filling) -> None:
+    filling.broker.refusals = [BrokerError("EGW00201", Action.PACE, "too fast"), BrokerError("UNREACHABLE", Action.RETRY, "gone")]
+    filling.filler.add(hole(1200, 1203))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert len(filling.broker.asked) == 3
+    filling.broker.refusals = [BrokerError("OPSQ2001", Action.SKIP, "no such symbol")]
+    filling.filler.add(hole(1300, 1303))
+    wait_until(lambda: filling.filler.unfillable == 1, 5, "an unfillable hole")
+    assert filling.producer.of("gap_unfillable")[0]["reason"] == "KIS OPSQ2001: no such symbol"
+
+
+def test_what_the_writer_does_not_acknowledge_is_sent_again(filling: Filling) -> None:
+    filling.broker.deaf = True
+    filling.filler.add(hole(1200, 1203))
+    wait_until(lambda: len(filling.broker.sent) >= 2, 5, "a second attempt")
+    assert filling.filler.filled == 0
+    filling.broker.deaf = False
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert len({(fill.path, fill.data.count(b"\n")) for fill in filling.broker.sent}) == 1
+
+
+def test_a_hole_whose_trades_came_after_all_is_not_filled(filling: Filling) -> None:
+    filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")] * 1000
+    missing = hole(1200, 1203)
+    filling.filler.add(missing)
+    wait_until(lambda: filling.broker.asked, 5, "an attempt")
+    filling.filler.drop(missing.id)
+    filling.broker.refusals = []
+    other = hole(1300, 1303)
+    filling.filler.add(other)
+    wait_until(lambda: filling.filler.filled == 1, 5, "the other one")
+    assert [fill.told["hole"] for fill in filling.broker.sent] == [other.id]
+
+
+def test_a_defect_costs_one_hole_and_not_the_thread(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(filling.broker, "row", lambda _total: 1 / 0)
+        filling.filler.add(hole(1200, 1203))
+        wait_until(lambda: filling.filler.open == 0, 5, "the defect")
+    filling.filler.add(hole(1300, 1303))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+
+
+def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_not(filling: Filling, tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path / "archive")
+    waiting, filled, hopeless = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403)
+    for each in (waiting, filled, hopeless):
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+        archive.say("gap_filling", {"hole": each.id, "tr": each.tr, "symbol": each.symbol}, NOW + 1000)
+    done = {"hole": filled.id, "tr": filled.tr, "symbol": filled.symbol, "records": 3, "volume": 3, "source": TRADE_HISTORY}
+    archive.say("gap_filled", done, NOW + 2000)
+    said = {"hole": hopeless.id, "tr": hopeless.tr, "symbol": hopeless.symbol, "reason": "no", "volume": 3, "records": 0}
+    archive.say("gap_unfillable", said, NOW + 2000)
+    filling.filler.take_over(archive.root)
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]

@@ -16,6 +16,7 @@ from observer.model import events
 MAJOR_NS: Final = 60 * SECOND_NS  # lessons, gaps
 CRITICAL_NS: Final = 300 * SECOND_NS
 LOST_TICKS: Final = "lost_ticks"
+MISSED_POLL: Final = "missed_poll"
 SHED: Final = "shed"
 
 _SEVERITIES: Final = {"minor": events.INFO, "major": events.WARNING, "critical": events.CRITICAL}
@@ -56,7 +57,7 @@ class TickHole:
     @property
     def severity(self) -> str:
         """How grave its record is."""
-        return _SEVERITIES[size_of(self.to_ns - self.from_ns)]
+        return severity_of(self.to_ns - self.from_ns)
 
     def to_data(self, cause: str) -> dict[str, Any]:
         """The data of its `gap` record."""
@@ -83,6 +84,11 @@ class TickHole:
 def size_of(duration_ns: int) -> str:
     """Minor, major or critical, by how long it lasted."""
     return "critical" if duration_ns >= CRITICAL_NS else "major" if duration_ns >= MAJOR_NS else "minor"
+
+
+def severity_of(duration_ns: int) -> str:
+    """How grave the record of a hole is that lasted so long."""
+    return _SEVERITIES[size_of(duration_ns)]
 
 
 def poll_hole_id(tr: str, symbol: str, due: str) -> str:

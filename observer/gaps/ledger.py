@@ -196,7 +196,8 @@ def _read(record: SystemRecord) -> list[_Told]:
     """
     at_ns, session, seq, data = wall_of(record.recv), _text(record.session), _number(record.seq), record.data
     if record.event == events.GAP:
-        state = State(OPEN, at_ns)
+        reason = _text(data.get("reason", ""))  # of what never can be filled
+        state = State(UNFILLABLE if reason else OPEN, at_ns, reason=reason)
         found = {TICKS: _ticks, POLLS: _polls}[data["kind"]](data, state)
         return [_Told(at_ns, session, seq, entry.hole, state, entry) for entry in found]
     state = State(

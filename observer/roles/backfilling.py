@@ -37,6 +37,7 @@ SETTLE_S = 3.0  # until the broker's history shows what was just traded
 AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
 WAIT_S = 0.2
+MOST_JOBS = 20_000
 
 
 class Broker(History, Charts, Protocol):
@@ -125,10 +126,11 @@ class Backfiller:
         self._stopping = stopping
         self._number = 0
         self._jobs: dict[str, _Job] = {}
-        self._known: set[str] = set()
         self._lock = threading.Lock()
         self._said: str = ""
+        self._root: Path | None = None
         self._left_by: Path | None = None  # an archive whose ledger is to be read
+        self._too_many = False
 
     @property
     def open(self) -> int:
@@ -140,10 +142,11 @@ class Backfiller:
         self._add(Missing.of(hole), SETTLE_S)
 
     def _add(self, missing: Missing, settle_s: float) -> None:
-        """One that is known already is not taken a second time."""
+        """One that waits already is not taken a second time; one too many stays in the ledger, which is read again."""
         with self._lock:
-            if missing.hole not in self._known:
-                self._known.add(missing.hole)
+            if len(self._jobs) >= MOST_JOBS:
+                self._too_many = True
+            elif missing.hole not in self._jobs:
                 due = time.monotonic() + settle_s
                 self._jobs[missing.hole] = _Job(missing, Walk(missing.stretch), BarWalk(missing.stretch), due)
 
@@ -154,11 +157,13 @@ class Backfiller:
 
     def take_over(self, root: Path) -> None:
         """Go on with what earlier collectors left open today on the archive at ``root``."""
-        self._left_by = root
+        self._root = self._left_by = root
 
     def run(self) -> None:
         """Fill until stopped. Nothing that goes wrong with a hole ends it."""
         while not self._stopping.wait(WAIT_S):
+            if self._too_many and not self._jobs:
+                self._too_many, self._left_by = False, self._root
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
             job = self._next()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 from observer.archive.fallback import fallback_dir
@@ -38,6 +39,7 @@ from observer.roles.backfilling import Backfiller
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
+from observer.roles.poll_gaps import PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
@@ -83,6 +85,8 @@ class Collector:
         self._started_ns = wall_ns()
         self._producer = context.producer()
         self._incidents = Untold(self._producer, self._cell("blind_from"))
+        self._gaps = Untold(self._producer, self._cell("gap_from"))
+        self._polls_resumed = False
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
@@ -98,7 +102,6 @@ class Collector:
         self.scalp: ScalpReceiver | None = None
         self.earlier: EarlierReader | None = None
         self.backfiller: Backfiller | None = None
-        self._gaps = Untold(self._producer, self._cell("gap_from"))
         if self.subscriptions.desired:
             self._build_scalp()
 
@@ -130,6 +133,7 @@ class Collector:
                 flow.tick(now)
             self._watch(now)
             self._incidents.tick()
+            self.poll_gaps.tick(wall_ns())
             self._gaps.tick()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
@@ -175,7 +179,11 @@ class Collector:
         calendar = TradingCalendar(config.market.calendar, nxt)
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
         put_system, room = self._producer.put_system, self._producer.room
-        self.swing = SwingReceiver(context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room)
+        told = blindness.told if blindness is not None else deque()
+        self.poll_gaps = PollGaps(SINGLE_PRICE if paper else MULTI_PRICE, config.swing.interval, self._gaps, told)
+        self.swing = SwingReceiver(
+            context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
+        )
         done_ns = context.board.get(f"flow.{context.instance}.swing.committed_recv")
         self.poller = SwingPoller(
             config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping, done_ns
@@ -249,6 +257,9 @@ class Collector:
         wall = wall_ns()
         calendar = self.keeper.calendar
         if "swing" in self.blind:
+            if not self._polls_resumed and (before := self.blind["swing"].predecessor).known():
+                self._polls_resumed = True
+                self.poller.missed_since(before.from_ns)
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
         if self.stream is not None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from observer.clock import KST_OFFSET_S, SECOND_NS, mono_ns, wall_ns
+from observer.clock import KST_OFFSET_S, SECOND_NS, day_start_ns, kst_day, mono_ns, wall_ns
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.rest import SYMBOLS_A_CALL, Rows
@@ -75,6 +75,9 @@ class PollListener(Protocol):
     def unknown(self, symbols: tuple[str, ...]) -> None:
         """KIS left ``symbols`` out of an answer."""
 
+    def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
+        """The cycle that was due at ``due_ns`` (wall ns) did not reach ``symbols``."""
+
     def room(self) -> bool:
         """Whether there is room for more."""
 
@@ -115,6 +118,7 @@ class SwingPoller:
         self._listener = listener
         self._stopping = stopping
         self._done_cycle = self.cycle_of(done_ns)
+        self._first_cycle = 0
         self._pause_until = 0
         self.coverage = Coverage()
 
@@ -138,8 +142,26 @@ class SwingPoller:
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
         if self._symbols and cycle != self._done_cycle and self._keeper.polling(now):
+            if self._first_cycle:
+                self._miss(self._done_cycle + 1, cycle)
+            self._first_cycle = self._first_cycle or cycle
             self._done_cycle = cycle
             self._poll(cycle)
+
+    def missed_since(self, from_ns: int) -> None:
+        """Nothing was polled between ``from_ns`` (wall ns) and the first cycle of this poller, as far as that is today."""
+        first = self._first_cycle or self.cycle_of(wall_ns())
+        today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+        self._miss(max(self.cycle_of(from_ns) + 1, today), first)
+
+    def _miss(self, start: int, end: int) -> None:
+        """The cycles ``start`` … ``end`` - 1 never were."""
+        for cycle in range(start, end):
+            if self._keeper.polling(self._due(cycle)):
+                self._listener.missed(self._due(cycle), self._symbols)
+
+    def _due(self, cycle: int) -> int:
+        return cycle * self._interval_ns - KST_OFFSET_S * SECOND_NS
 
     def _until_next(self, now: int) -> float:
         return (self._interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self._interval_ns) / SECOND_NS
@@ -149,14 +171,17 @@ class SwingPoller:
         size = 1 if self._single else SYMBOLS_A_CALL
         got, failed = 0, 0
         missing: list[str] = []
+        unreached: list[str] = []
         for start in range(0, len(self._symbols), size):
             batch = self._symbols[start : start + size]
             if not self._wait_for_room() or not self._goes_on(cycle):
                 failed += len(self._symbols) - start
+                unreached += self._symbols[start:]
                 break
             rows = self._ask(batch)
             if rows is None:
                 failed += len(batch)
+                unreached += batch
                 continue
             got += len(rows.by_symbol)
             missing += rows.missing
@@ -164,6 +189,8 @@ class SwingPoller:
         self.coverage = Coverage(len(self._symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
         if missing:
             self._listener.unknown(tuple(missing))
+        if unreached and not self._stopping.is_set():
+            self._listener.missed(self._due(cycle), unreached)
 
     def _goes_on(self, cycle: int) -> bool:
         now = wall_ns()

@@ -11,7 +11,7 @@ delivered and never received.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from observer.board import Board
@@ -24,6 +24,7 @@ from observer.model.fields import layout_for_keys
 from observer.model.snapshot import Snapshot
 from observer.pipeline.flow import Flow
 from observer.roles.incidents import Blindness
+from observer.roles.poll_gaps import PollGaps
 
 log = logging.getLogger("observer.collector")
 
@@ -143,6 +144,7 @@ class SwingReceiver:
         progress: counts useful work.
         beat: the source's beat.
         room: whether the producer has room.
+        gaps: the missed polls.
     """
 
     def __init__(
@@ -155,6 +157,7 @@ class SwingReceiver:
         progress: Callable[[], None],
         beat: Callable[[], None],
         room: Callable[[], bool],
+        gaps: PollGaps,
     ) -> None:
         self.beat = beat
         self.room = room
@@ -166,6 +169,11 @@ class SwingReceiver:
         self._blindness = blindness
         self._put_system = put_system
         self._progress = progress
+        self._gaps = gaps
+
+    def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
+        """A cycle did not reach ``symbols``."""
+        self._gaps.missed(due_ns, symbols)
 
     def rows(self, rows: Rows) -> None:
         """An answer: each row is a snapshot with the time of this answer."""
@@ -174,6 +182,7 @@ class SwingReceiver:
         self._words.coming(len(snapshots), rows.recv_ns)
         if snapshots and self._blindness is not None:
             self._blindness.data(rows.recv_ns)
+        self._gaps.answered(rows.by_symbol, rows.recv_ns)
         for snapshot in snapshots:
             self._flow.on_snapshot(snapshot)
         self._words.done()

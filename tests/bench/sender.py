@@ -42,10 +42,10 @@ def make_frames(count: int, start: int = 0) -> list[bytes]:
     clock = kst(wall_ns())
     fields[1], fields[33] = clock.strftime("%H%M%S"), clock.strftime("%Y%m%d")
     frames = []
-    volume = int(fields[13])
+    quantity, volume = int(fields[12]), int(fields[13])
     for number in range(start, start + count):
         fields[0] = SYMBOLS[number % len(SYMBOLS)]
-        fields[13] = str(volume + number)
+        fields[13] = str(volume + number // len(SYMBOLS) * quantity)  # each symbol's trades follow one on the other
         frames.append(websocket_frame(("0|H0STCNT0|001|" + "^".join(fields)).encode()))
     return frames
 

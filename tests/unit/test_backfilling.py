@@ -181,6 +181,24 @@ def test_a_defect_costs_one_hole_and_not_the_thread(filling: Filling, monkeypatc
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
 
 
+def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(
+    filling: Filling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfilling, "MOST_JOBS", 1)
+    archive = HandArchive(tmp_path / "archive")
+    filling.filler.take_over(archive.root)
+    filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")] * 3
+    first, second = hole(1200, 1203), hole(1300, 1303)
+    for each in (first, second):
+        filling.filler.add(each)
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+    assert filling.filler.open == 1
+    wait_until(lambda: filling.filler.filled, 5, "the first one filled")
+    done = {"hole": first.id, "tr": first.tr, "symbol": first.symbol, "records": 3, "volume": 3, "source": TRADE_HISTORY}
+    archive.say("gap_filled", done, NOW + 1000)
+    wait_until(lambda: second.id in {fill.told["hole"] for fill in filling.broker.sent}, 5, "the second")
+
+
 def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_not(filling: Filling, tmp_path: Path) -> None:
     archive = HandArchive(tmp_path / "archive")
     waiting, filled, hopeless = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.http import Answer, Transport
 from observer.kis.rest import Rows
+from observer.model.fields import MULTI_PRICE
 from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
@@ -29,6 +31,7 @@ from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
 from observer.roles.incidents import GRACE_NS, Blindness, Predecessor
+from observer.roles.poll_gaps import PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
@@ -398,6 +401,7 @@ class PollEars:
         self.missing: list[str] = []
         self.has_room = True
         self.closings = 0
+        self.unreached: list[tuple[int, tuple[str, ...]]] = []
         self.on_rows: Callable[[], None] = lambda: None
 
     def beat(self) -> None:
@@ -408,6 +412,9 @@ class PollEars:
 
     def closed(self) -> None:
         self.closings += 1
+
+    def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
+        self.unreached.append((due_ns, tuple(symbols)))
 
     def room(self) -> bool:
         return self.has_room
@@ -480,6 +487,8 @@ def test_a_failed_call_is_counted_and_the_cycle_goes_on(tmp_path: Path) -> None:
     poller._turn(wall_ns())
     assert ears.errors == ["UNREACHABLE", "UNREACHABLE"]
     assert (poller.coverage.got, poller.coverage.failed) == (0, 60)
+    ((_, symbols),) = ears.unreached
+    assert len(symbols) == 60
 
 
 def test_what_only_a_person_can_mend_is_not_asked_again_in_the_cycle(tmp_path: Path) -> None:
@@ -503,6 +512,7 @@ def test_a_cycle_that_ran_out_of_time_is_cut(tmp_path: Path, monkeypatch: pytest
     ears.on_rows = later
     poller._turn(clock[0])
     assert (poller.coverage.got, poller.coverage.failed) == (30, 60)
+    assert [len(symbols) for _, symbols in ears.unreached] == [60]
 
 
 def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, interval_s: float) -> tuple[list[int], SwingPoller, PollEars]:
@@ -545,11 +555,28 @@ def test_a_closed_market_is_told_and_ends_what_was_wrong_with_polling(tmp_path: 
     thread.join(5)
     board, producer = Board(INSTANCES), FakeProducer()
     flow = Flow(producer, GuardRules(), "swing")
-    receiver = SwingReceiver(board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room)
+    gaps = PollGaps(MULTI_PRICE, 60.0, Untold(producer, board.cell("role.collector.gap_from")), deque())
+    receiver = SwingReceiver(board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room, gaps)
     receiver.failed(BrokerError("UNREACHABLE", Action.RETRY, "no route"))
     receiver.unknown(("999999",))
     receiver.closed()
     assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, set())
+
+
+def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T20:05:00+09:00", 600.0)
+    poller._turn(clock[0])
+    clock[0] += 13 * 3600 * SECOND_NS
+    poller._turn(clock[0])
+    dues = [kst_text(due)[11:16] for due, symbols in ears.unreached if len(symbols) == 90]
+    assert dues == ["08:30", "08:40", "08:50"], "between 20:00 and 09:00"
+
+
+def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
+    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS)
+    poller._turn(clock[0])
+    assert [kst_text(due)[5:16] for due, _ in ears.unreached] == ["11-24T08:30", "11-24T08:40", "11-24T08:50"]
 
 
 def test_polling_waits_while_there_is_no_room(tmp_path: Path) -> None:

@@ -142,6 +142,16 @@ class VolumeChain:
         (first, quantity), self._first = self._first, None
         return self._hole(earlier, first, quantity) if first.total - quantity > earlier.total else None
 
+    def behind(self, total: int, now_ns: int, ts: str) -> TickHole | None:
+        """The broker counts ``total`` shares at ``now_ns`` (wall ns), ``ts`` (ISO 8601): what is missing behind the last trade."""
+        last = self.last
+        if last is None or total <= last.total:
+            return None
+        hole = TickHole(*self._key, self._day, last.total, total, last.recv_ns, now_ns, last.ts, ts, None, None)
+        self._keep(hole)
+        self.last = Seen(total, now_ns, ts, (), ())
+        return hole
+
     def _hole(self, last: Seen, seen: Seen, quantity: int) -> TickHole:
         hole = TickHole(
             *self._key, self._day, last.total, seen.total - quantity, last.recv_ns, seen.recv_ns, last.ts, seen.ts,

@@ -116,6 +116,19 @@ class Quotations:
         rows = [row for row in _rows(body) if row.get("stck_shrn_iscd") == symbol]
         return Rows(SINGLE_PRICE, {symbol: rows[0]} if rows else {}, () if rows else (symbol,), recv_ns)
 
+    def cumulative_volume(self, market: str, symbol: str) -> int:
+        """How many shares of ``symbol`` were traded today on ``market`` (`J` KRX, `NX` NXT, `UN` both), asked behind all live calls.
+
+        Raises:
+            BrokerError: KIS refused, could not be reached, or did not tell.
+        """
+        params = {"FID_COND_MRKT_DIV_CODE": market, "FID_INPUT_ISCD": symbol}
+        answer, _ = self._ask(SINGLE_PRICE, "inquire-price", params, Priority.BACKGROUND, "")
+        text = next((row.get("acml_vol", "") for row in _rows(answer.body)), "")
+        if not text.isdecimal():
+            raise BrokerError(UNREADABLE, Action.RETRY, f"inquire-price of {symbol}: no cumulative volume")
+        return int(text)
+
     def time_itemconclusion(self, market: str, symbol: str, until: str) -> Page:
         """The newest trades of today at or before ``until``, about 30 of them (kis-protocol 5.6).
 

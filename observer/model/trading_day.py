@@ -44,6 +44,7 @@ _EXAM_DAYS: Final = frozenset({date(2026, 11, 19), date(2027, 11, 18)})
 
 LEAD: Final = timedelta(minutes=10)
 SEARCH_DAYS = 30
+JUST_CLOSED: Final = "just closed"
 
 _AUCTION, _REGULAR, _AFTER = "opening auction", "regular", "after-market"
 _CONTINUOUS: Final = (_REGULAR, _AFTER)  # data is expected
@@ -114,6 +115,10 @@ class TradingCalendar:
             return True
         return self.phase(now_ns) in _CONTINUOUS
 
+    def just_closed(self, now_ns: int) -> bool:
+        """Whether the day's last session is over, and the connection still stands."""
+        return self.phase(now_ns) == JUST_CLOSED
+
     def phase(self, now_ns: int) -> str:
         """What the market does, in words."""
         if self.kind == "always":
@@ -123,7 +128,7 @@ class TradingCalendar:
         now = kst(now_ns)
         clock = now.time()
         if clock >= _END:
-            return "just closed"
+            return JUST_CLOSED
         passed = [name for name, start in self._phases(now.date()).items() if clock >= start]
         before = "NXT pre-market" if self.nxt and _NXT_START <= clock < _NXT_PAUSE else "about to open"
         return passed[-1] if passed else before

@@ -111,12 +111,17 @@ class Backfiller:
         outlet: sends what was found to the writer.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
+        besides: what else this thread has to ask for; called each turn with the wall time, ns.
 
     Attributes:
         filled, unfillable: holes since this collector began.
     """
 
-    def __init__(self, broker: Broker, untold: Untold, outlet: FillOutlet, roll_s: int, stopping: threading.Event) -> None:
+    def __init__(
+        self, broker: Broker, untold: Untold, outlet: FillOutlet, roll_s: int, stopping: threading.Event,
+        besides: Callable[[int], None] = lambda _now_ns: None,
+    ) -> None:  # fmt: skip
+        self._besides = besides
         self.filled = 0
         self.unfillable = 0
         self._broker = broker
@@ -167,15 +172,17 @@ class Backfiller:
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
             job = self._next()
-            if job is None:
-                continue
             try:
-                self._work(job)
+                self._besides(wall_ns())
+                if job is not None:
+                    self._work(job)
             except BrokerError as error:
+                assert job is not None, "nobody else raises it"
                 self._postpone(job, error)
             except Exception:  # the thread's outer boundary: live data must not suffer
-                log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
-                self.drop(job.missing.hole)
+                log.critical("filling gaps met a defect%s", f"; {job.missing.hole} stays open" if job else "", exc_info=True)
+                if job is not None:
+                    self.drop(job.missing.hole)
 
     def _read_ledger(self, root: Path) -> None:
         try:

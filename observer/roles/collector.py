@@ -22,6 +22,7 @@ from observer.board import Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
+from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
@@ -44,6 +45,7 @@ from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
+from observer.roles.tail_check import TailCheck
 from observer.roles.tick_gaps import EarlierReader, TickGaps
 from observer.roles.untold import Untold
 
@@ -214,7 +216,14 @@ class Collector:
     def _find_gaps(self, flow: Flow, blindness: Blindness) -> None:
         context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
         calls = Quotations(self._transport, self._keyring, self._pace, context.stopping, lambda: None)
-        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, config.archive.roll.scalp, context.stopping)
+        trades = [key for key in self.subscriptions.desired if is_trade(key[0])]
+
+        def counted(key: Key, total: int) -> None:
+            gaps.counted(key, total)
+
+        tail = TailCheck(calls, trades, self._just_closed, counted)
+        roll_s = config.archive.roll.scalp
+        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, roll_s, context.stopping, tail.turn)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler)
         flow.taken = gaps.taken
 
@@ -227,9 +236,12 @@ class Collector:
             return [paths.asset_dir, *([place] if place is not None else ())]
 
         self.earlier = EarlierReader(
-            roots, [key for key in self.subscriptions.desired if is_trade(key[0])], self._producer.session, found,
+            roots, trades, self._producer.session, found,
             lambda: context.board.get("supervisor.hung") != 0,
         )  # fmt: skip
+
+    def _just_closed(self, now_ns: int) -> bool:
+        return self.keeper.calendar.just_closed(now_ns)
 
     def _run_poller(self) -> None:
         self.poller.run()

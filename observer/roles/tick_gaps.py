@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from observer.clock import SECOND_NS, kst_day, wall_ns
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.gaps.chain import Chains, Key, Late, Seen
 from observer.gaps.earlier import Earlier, read_earlier
 from observer.gaps.holes import LOST_TICKS, SHED, TickHole
@@ -91,6 +91,13 @@ class TickGaps:
         for hole, apart in earlier.holes:
             self._tell(hole, RESTART if apart else LOST_TICKS)
         self._earlier.append(earlier)
+
+    def counted(self, key: Key, total: int) -> None:
+        """After the close the broker counts ``total`` shares of a channel (TR and symbol) today. No trade comes any more."""
+        now = wall_ns()
+        hole = self._chains.of(key, kst_day(now)).behind(total, now, kst_seconds_text(now))
+        if hole is not None:
+            self._tell(hole, "")
 
     def _continue(self, earlier: Earlier) -> None:
         for key, (day, seen) in earlier.last.items():

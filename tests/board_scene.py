@@ -35,7 +35,7 @@ def collector_note(**changes: Any) -> dict[str, Any]:
     return {
         "broker": {"state": "connected", "since": WALL / SECOND_NS - 300, "detail": "", "next_attempt_s": None},
         "gaps": {"open": 1, "filled": 3, "unfillable": 0},
-        "rest": {"state": "ok", "detail": "", "last_ok": WALL / SECOND_NS, "calls": 12, "errors": {"EGW00201": 2}},
+        "rest": {"state": "ok", "detail": "", "last_ok": WALL / SECOND_NS, "calls": 12, "per_second": 15.0, "errors": {"EGW00201": 2}},
         "subscriptions": {"desired": ["H0STCNT0:005930"], "confirmed": ["H0STCNT0:005930"], "refused": {}},
         "refusals": {"scalp": {"guard:duplicate": 3}},
         "flags": {"late": 1},

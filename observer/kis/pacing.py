@@ -1,11 +1,13 @@
 """One pace for the whole key: calls stand evenly apart, in bursts never.
 
 KIS counts the calls of an app key over a sliding window and refuses bursts below the nominal limit, too (kis-protocol
-3.1). So all calls of this process go through one `Pace`, retries included. Its whole state is one number, the time of
-the next free place, which may live on the board: a new collector goes on where the old one stood.
+3.1). So all calls of this process go through one `Pace`, retries included. Its state is two numbers, the time of the next
+free place and the gap, which may live on the board: a new collector goes on where the old one stood.
 
-Guarantees: two calls never stand closer together than the gap; a live call never waits for more than one background
-call; after `back_off` nobody calls for at least a second.
+    configured gap ──refused──▶ half as long again, at most a second ──CALM_S without a refusal──▶ a fifth shorter … configured
+
+Guarantees: two calls never stand closer together than the gap, which is never shorter than configured; a live call never
+waits for more than one background call; after `back_off` nobody calls for at least a second.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ BACK_OFF_S = 1.0
 BACK_OFF_JITTER_S = 0.5
 FARTHEST_S = 60.0  # a place farther away than this is no state of ours
 WAKE_S = 0.25
+WIDER, NARROWER = 1.5, 0.8
+WIDEST_NS = SECOND_NS
+CALM_S = 60.0
 
 
 class Word(Protocol):
@@ -62,11 +67,16 @@ class Pace:
     Args:
         per_second: calls a second.
         next_at: holds when the next call may be made, monotonic ns.
+        wider: holds the gap, ns, while it is wider than configured; else 0.
         jitter: a random number from 0 to 1.
     """
 
-    def __init__(self, per_second: float, next_at: Word | None = None, jitter: Callable[[], float] = random.random) -> None:
-        self._gap = int(SECOND_NS / per_second)
+    def __init__(
+        self, per_second: float, next_at: Word | None = None, wider: Word | None = None, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._configured = int(SECOND_NS / per_second)
+        self._wider = wider or Local()
+        self._changed_at = mono_ns()
         self._next_at = next_at or Local()
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -84,10 +94,29 @@ class Pace:
                 next_at = now_ns
             if now_ns < next_at:
                 return next_at - now_ns
+            gap = self._narrowed(now_ns)
             if priority is Priority.BACKGROUND and self._live_waiting:
-                return self._gap
-            self._next_at.set(now_ns + self._gap)
+                return gap
+            self._next_at.set(now_ns + gap)
             return 0
+
+    @property
+    def per_second(self) -> float:
+        """How many calls a second may be made now."""
+        return SECOND_NS / self._gap
+
+    @property
+    def _gap(self) -> int:
+        return max(self._configured, min(self._wider.get(), max(WIDEST_NS, self._configured)))
+
+    def _narrowed(self, now_ns: int) -> int:
+        """The gap; a little less wide when nothing was refused for CALM_S."""
+        gap = self._gap
+        if gap > self._configured and now_ns - self._changed_at >= CALM_S * SECOND_NS:
+            gap = max(self._configured, int(gap * NARROWER))
+            self._changed_at = now_ns
+            self._wider.set(gap if gap > self._configured else 0)
+        return gap
 
     def take(self, cancelled: threading.Event, beat: Callable[[], None], priority: Priority = Priority.LIVE) -> bool:
         """Wait for a place and take it.
@@ -114,7 +143,9 @@ class Pace:
                 self._live_waiting -= live
 
     def back_off(self, now_ns: int) -> None:
-        """The broker said that calls come too fast: nobody calls for 1 to 1.5 s."""
+        """The broker said that calls come too fast: nobody calls for 1 to 1.5 s, and then more slowly for some time."""
         pause = int((BACK_OFF_S + BACK_OFF_JITTER_S * self._jitter()) * SECOND_NS)
         with self._lock:
+            self._wider.set(int(self._gap * WIDER))
+            self._changed_at = now_ns
             self._next_at.set(max(self._next_at.get(), now_ns + pause))

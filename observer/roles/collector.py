@@ -104,6 +104,7 @@ class Collector:
         self.scalp: ScalpReceiver | None = None
         self.earlier: EarlierReader | None = None
         self.backfiller: Backfiller | None = None
+        self.background: Quotations | None = None
         if self.subscriptions.desired:
             self._build_scalp()
 
@@ -175,8 +176,8 @@ class Collector:
         flow = self._flow("swing", rules)
         blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
         source = Source("swing", self._run_poller)
-        self._pace = Pace(config.kis.requests_per_second, self._cell("rest_next"))
-        self.quotations = Quotations(self._transport, self._keyring, self._pace, context.stopping, source.beat)
+        self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"))
+        self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
         calendar = TradingCalendar(config.market.calendar, nxt)
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
@@ -215,7 +216,7 @@ class Collector:
 
     def _find_gaps(self, flow: Flow, blindness: Blindness) -> None:
         context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
-        calls = Quotations(self._transport, self._keyring, self._pace, context.stopping, lambda: None)
+        calls = self.background = Quotations(self._transport, self._keyring, self.pace, context.stopping, lambda: None)
         trades = [key for key in self.subscriptions.desired if is_trade(key[0])]
 
         def counted(key: Key, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -121,14 +122,19 @@ def _broker(collector: Collector) -> dict[str, Any]:
 
 
 def _rest(collector: Collector) -> dict[str, Any]:
-    swing, quotations, coverage = collector.swing, collector.quotations, collector.poller.coverage
+    swing, coverage = collector.swing, collector.poller.coverage
+    askers = [each for each in (collector.quotations, collector.background) if each is not None]
+    errors: Counter[str] = Counter()
+    for each in askers:
+        errors.update(dict(each.errors))
     error = swing.error  # the poller's thread may replace it at any time
     return {
         "state": "ok" if error is None else error.action.value,
         "detail": "" if error is None else str(error),
         "last_ok": swing.last_ok,
-        "calls": quotations.calls,
-        "errors": dict(list(quotations.errors.items())[:SHOWN]),
+        "calls": sum(each.calls for each in askers),
+        "per_second": round(collector.pace.per_second, 3),
+        "errors": dict(list(errors.items())[:SHOWN]),
         "cycle": {
             "due": coverage.due,
             "got": coverage.got,

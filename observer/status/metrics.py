@@ -207,6 +207,10 @@ METRICS = (
     Declared("subscriptions_desired", "Subscriptions that are wanted.", (), False, _one(lambda v: v["broker"]["desired"])),
     Declared("subscriptions_confirmed", "Subscriptions the broker has confirmed.", (), False, _one(lambda v: v["broker"]["confirmed"])),
     Declared("rest_calls", "REST calls of the present collector.", (), True, _one(lambda v: (v["broker"]["rest"] or {}).get("calls"))),
+    Declared(
+        "rest_calls_per_second", "What may be asked now: less than configured for some time after EGW00201.", (), False,
+        _one(lambda v: (v["broker"]["rest"] or {}).get("per_second")),
+    ),
     Declared("rest_errors", "Refused REST calls of the present collector.", ("code",), True, _rest_errors),
 )  # fmt: skip
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.clock import SECOND_NS, mono_ns
-from observer.kis.pacing import FARTHEST_S, Local, Pace, Priority
+from observer.kis.pacing import CALM_S, FARTHEST_S, Local, Pace, Priority
 
 GAP = SECOND_NS // 10
 
@@ -89,3 +90,32 @@ def test_many_threads_share_one_pace() -> None:
         thread.join(5)
     assert len(granted) == 12
     assert max(granted) - min(granted) >= 10 * SECOND_NS // 200
+
+
+def test_each_refusal_widens_the_gap_and_calm_narrows_it_to_what_is_configured_and_no_further() -> None:
+    pace = Pace(10, jitter=lambda: 0.0)
+    for _ in range(3):
+        pace.back_off(0)
+    assert pace.per_second == pytest.approx(10 / 1.5**3, rel=1e-6)
+    for _ in range(50):
+        pace.back_off(0)
+    assert pace.per_second == 1
+    rates, now = [], 10 * SECOND_NS
+    for _ in range(40):
+        assert pace.ask(now) == 0
+        assert pace.ask(now + int(SECOND_NS / pace.per_second) - 1) > 0
+        rates.append(pace.per_second)
+        now += int(CALM_S * SECOND_NS)
+    assert rates == sorted(rates) and rates[0] == 1 and rates[-1] == 10
+
+
+def test_a_pace_slower_than_one_a_second_is_never_made_faster_by_a_refusal() -> None:
+    pace = Pace(0.5)
+    pace.back_off(0)
+    assert pace.per_second == 0.5
+
+
+def test_a_new_collector_is_as_careful_as_the_old_one() -> None:
+    word = Local()
+    Pace(10, wider=word).back_off(0)
+    assert Pace(10, wider=word).per_second == pytest.approx(10 / 1.5, rel=1e-6)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,64 @@ def test_what_was_missed_while_the_connection_or_the_collector_was_gone_is_measu
     stop_and_verify(market)
     causes = {hole["cause"] for hole in check(market)}
     assert {"restart", "disconnect", "lost_ticks"} <= causes
+
+
+def close_in_order(market: Stack) -> None:
+    market.control("cut", how="close", code=1000)
+
+
+def fall_silent(market: Stack) -> None:
+    """Connected, and nothing is sent: the trades go on."""
+    market.control("silence", seconds=4)
+    wait_until(lambda: market.state()["faults"]["silent_s"] == 0, 10, "the end of the silence")
+
+
+def be_gone(market: Stack) -> None:
+    market.control("refuse", seconds=3)
+    market.control("cut", how="rst")
+    wait_until(lambda: market.state()["accepted"] == 2, 30, "a second session")
+
+
+def hold_the_session(market: Stack) -> None:
+    market.control("hold", seconds=5)
+    market.control("cut", how="rst")
+    wait_until(lambda: market.status()["broker"]["state"] == "connected" and market.state()["accepted"] > 1, 60, "a second session")
+
+
+def expire_and_refuse(market: Stack) -> None:
+    """The token dies and calls are refused for their rate while holes are being filled."""
+    market.control("skip", ratio=0.2)
+    market.control("expire", code="EGW00123")
+    market.control("rate", seconds=3)
+    wait_until(lambda: market.state()["counts"]["skipped"] > 40, 20, "skipped ticks")
+    market.control("skip", ratio=0)
+
+
+def kill_while_filling(market: Stack) -> None:
+    market.control("skip", ratio=0.2)
+    for _ in range(4):
+        wait_until(lambda: (market.status().get("gaps") or {"open": 0})["open"] > 0, 20, "a hole to fill")
+        kill_and_wait(market, "collector")
+        wait_healthy(market, "collector")
+    market.control("skip", ratio=0)
+
+
+TROUBLES = (close_in_order, fall_silent, be_gone, hold_the_session, expire_and_refuse, kill_while_filling)
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.__name__)
+def test_after_each_trouble_nothing_is_missing_without_a_name(stack: StartStack, trouble: Callable[[Stack], None]) -> None:
+    market = stack(rate=100)
+    market.start()
+    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
+    wait_for_more(market, 200)
+    trouble(market)
+    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 60, "every subscription again")
+    wait_for_more(market, 300)
+    settle(market)
+    stop_and_verify(market)
+    assert check(market), "the trouble cost something"
+    assert {data["reason"] for data in told(market, "gap_unfillable")} <= {OVERFULL}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

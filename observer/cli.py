@@ -106,6 +106,13 @@ VERBS = {
         "Shows what of a day is missing, when we were blind, and what was filled. Exits 1 when a gap is not filled, or nothing is known.",
         ("observer gaps", "observer gaps 20261123 --open", "observer gaps --json"),
     ),
+    "backfill": Verb(
+        "observer.gaps.verb_backfill",
+        "have gaps filled now",
+        "Asks the running service to fill the gaps of a day from the broker's history, also those that could not be filled before, "
+        "and shows how far it is. Ctrl-C leaves the service at work. Exits 1 when something stays missing.",
+        ("observer backfill --dry-run", "sudo observer backfill 20261123 --symbol 005930"),
+    ),
     "retention": Verb(
         "observer.archive.verb_retention",
         "what would be deleted, and why; days to keep",

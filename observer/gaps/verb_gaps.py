@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--width {args.width} is too narrow", f"at least {NARROWEST} columns are needed")
     settings = observer_settings.load(args.config, os.environ, Path.cwd())
     day = parse_day(args.day) if args.day else kst_day(wall_ns())
-    ledger = _read(settings.paths.asset_dir, day)
+    ledger = ledger_of(settings.paths.asset_dir, day)
     elsewhere = waiting(settings.config, settings.paths)
     left = [entry for entry in ledger.entries if entry.state.name != FILLED]
     shown = ledger._replace(entries=left, blind=[]) if args.open else ledger
@@ -86,7 +86,12 @@ def _hole(entry: Entry) -> dict[str, Any]:
     return {**told, **times, **said, **filled}
 
 
-def _read(root: Path, day: str) -> Ledger:
+def ledger_of(root: Path, day: str) -> Ledger:
+    """The ledger of a day, for a verb.
+
+    Raises:
+        UsageError: there is no archive at ``root``, or it cannot be read.
+    """
     if not root.is_dir():
         raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for")
     try:

@@ -22,9 +22,10 @@ from observer.archive.layout import filled_path
 from observer.clock import interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.holes import TickHole
-from observer.gaps.ledger import FILLED, TICKS, UNFILLABLE, Entry, read_ledger
+from observer.gaps.ledger import Entry, read_ledger
 from observer.gaps.lines import archive_lines
 from observer.gaps.minute_bars import BarWalk, Charts
+from observer.gaps.request import Request, left_to_fill, take_request
 from observer.gaps.trade_history import Found, History, Stretch, Walk
 from observer.kis.codes import CANCELLED, Action, BrokerError
 from observer.model import events
@@ -111,6 +112,7 @@ class Backfiller:
         outlet: sends what was found to the writer.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
+        request_path: where a request may lie.
         besides: what else this thread has to ask for; called each turn with the wall time, ns.
 
     Attributes:
@@ -118,10 +120,11 @@ class Backfiller:
     """
 
     def __init__(
-        self, broker: Broker, untold: Untold, outlet: FillOutlet, roll_s: int, stopping: threading.Event,
+        self, broker: Broker, untold: Untold, outlet: FillOutlet, roll_s: int, stopping: threading.Event, request_path: Path,
         besides: Callable[[int], None] = lambda _now_ns: None,
     ) -> None:  # fmt: skip
         self._besides = besides
+        self._request_path = request_path
         self.filled = 0
         self.unfillable = 0
         self._broker = broker
@@ -171,6 +174,8 @@ class Backfiller:
                 self._too_many, self._left_by = False, self._root
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
+            if self._root is not None and (request := take_request(self._request_path)) is not None:
+                self._hear(self._root, request)
             job = self._next()
             try:
                 self._besides(wall_ns())
@@ -192,8 +197,21 @@ class Backfiller:
             self._stopping.wait(AGAIN_S[0])
             return
         self._left_by = None
-        for entry in ledger.entries:
-            if entry.kind == TICKS and entry.state.name not in (FILLED, UNFILLABLE) and (missing := Missing.of_entry(entry)) is not None:
+        self._take(left_to_fill(ledger, (), again=False))
+
+    def _hear(self, root: Path, request: Request) -> None:
+        """Somebody asks for a day's holes, also for those that could not be filled before."""
+        try:
+            entries = left_to_fill(read_ledger(root, request.day), request.symbols, again=True)
+        except OSError as error:
+            log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
+            return
+        log.info("asked to fill %d gaps of %s", len(entries), request.day)
+        self._take(entries)
+
+    def _take(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            if (missing := Missing.of_entry(entry)) is not None:
                 self._add(missing, 0.0)
 
     def _next(self) -> _Job | None:

@@ -24,6 +24,7 @@ from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
+from observer.gaps.request import request_path
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.http import Transport
@@ -224,7 +225,7 @@ class Collector:
 
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
-        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, roll_s, context.stopping, tail.turn)
+        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), tail.turn)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler)
         flow.taken = gaps.taken
 

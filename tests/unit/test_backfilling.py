@@ -13,9 +13,11 @@ from observer.board import Board
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.holes import TickHole
+from observer.gaps.request import Request, leave_request, request_path
 from observer.kis.codes import Action, BrokerError
 from observer.kis.rest import Page
 from observer.model.fields import BARS_TODAY, TRADE_HISTORY
+from observer.paths import Paths
 from observer.roles import backfilling
 from observer.roles.backfilling import Backfiller
 from observer.roles.untold import Untold
@@ -77,12 +79,13 @@ class FakeBroker:
 class Filling:
     """A backfiller that runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
         self.broker = FakeBroker()
         self.producer = FakeProducer()
         self.untold = Untold(self.producer, Board(INSTANCES).cell("role.collector.gap_from"))
         self.stopping = threading.Event()
-        self.filler = Backfiller(self.broker, self.untold, self.broker, 60, self.stopping)
+        self.filler = Backfiller(self.broker, self.untold, self.broker, 60, self.stopping, request_path(paths))
         self.thread = threading.Thread(target=self.filler.run, daemon=True)
         self.thread.start()
 
@@ -96,12 +99,12 @@ class Filling:
 
 
 @pytest.fixture
-def filling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
+def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
     monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
-    one = Filling()
+    one = Filling(Paths(asset_dir=tmp_path / "archive", rule="test", cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run"))
     yield one
     one.stop()
 
@@ -212,3 +215,28 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     filling.filler.take_over(archive.root)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
+
+
+def test_on_request_the_gaps_of_a_day_are_tried_again_of_which_nothing_could_be_had(filling: Filling) -> None:
+    archive = HandArchive(filling.paths.asset_dir)
+    hopeless, partly, other = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403, symbol="000660")
+    for each in (hopeless, partly, other):
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+        said = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "reason": "no", "volume": 3, "records": 0}
+        there = {"records": 1, "source": TRADE_HISTORY, "path": "scalp/x.jsonl"} if each is partly else {}
+        archive.say("gap_unfillable", {**said, **there}, NOW + 1000)
+    filling.filler.take_over(archive.root)
+    leave_request(filling.paths, Request(TODAY, ("005930",)))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert [fill.told["hole"] for fill in filling.broker.sent] == [hopeless.id]
+    assert not request_path(filling.paths).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"day":1}', b"\xff"])
+def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes) -> None:
+    path = request_path(filling.paths)
+    path.parent.mkdir()
+    filling.filler.take_over(filling.paths.asset_dir)
+    path.write_bytes(content)
+    wait_until(lambda: not path.exists(), 5, "its end")
+    assert filling.filler.open == 0

@@ -1,0 +1,93 @@
+"""`observer backfill`: have the gaps of a day filled now, by the running service, and watch it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from observer import settings as observer_settings
+from observer.archive.lock import take_lock
+from observer.archive.verb_verify import parse_day
+from observer.clock import kst_day, wall_ns
+from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+from observer.gaps.ledger import FILLED, FILLING, OPEN
+from observer.gaps.listing import listing, sentence
+from observer.gaps.request import Request, leave_request, left_to_fill
+from observer.gaps.verb_gaps import ledger_of
+from observer.settings import Settings
+from observer.terminal import console_of, drawn
+
+LOOK_S = 1.0
+TAKEN_S = 15.0  # a collector looks for requests every moment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `observer backfill`."""
+    parser.add_argument("day", nargs="?", metavar="DAY", help="the day, 20261123 or 2026-11-23; default: today")
+    parser.add_argument("--symbol", action="append", default=[], metavar="CODE", help="only this symbol; may be given several times")
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be asked for")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Leave the request and watch the ledger; 1 when something stays missing."""
+    settings = observer_settings.load(args.config, os.environ, Path.cwd())
+    day = parse_day(args.day) if args.day else kst_day(wall_ns())
+    ledger = ledger_of(settings.paths.asset_dir, day)
+    wanted = {entry.hole for entry in left_to_fill(ledger, args.symbol, again=True)}
+    if not wanted:
+        _say(f"nothing can be filled: {sentence(ledger)}")
+        return EXIT_FOUND if any(entry.state.name != FILLED for entry in ledger.entries) else EXIT_OK
+    if args.dry_run:
+        console = console_of(sys.stdout, None)
+        shown = ledger._replace(entries=[entry for entry in ledger.entries if entry.hole in wanted], blind=[])
+        for table in listing(shown, console.width):
+            console.print(drawn(table))
+        _say(f"{len(wanted):,} gaps would be asked for; KIS keeps the trades of today only, of other days minute bars")
+        return EXIT_FOUND
+    if not _runs(settings):
+        raise UsageError("no service records to this archive", "start it (systemctl start observer): it fills by itself, and on request")
+    try:
+        leave_request(settings.paths, Request(day, tuple(args.symbol)))
+    except OSError as error:
+        what = f"the request cannot be left: {error.filename or settings.paths.runtime_dir}: {error.strerror or error}"
+        raise UsageError(what, "run it as root, or as the account that runs Observer") from error
+    return _watch(settings, day, wanted, time.monotonic())
+
+
+def _watch(settings: Settings, day: str, wanted: set[str], began: float) -> int:
+    """Show how far it is, until all is filled or said to be unfillable; Ctrl-C leaves the service at work."""
+    shown = ""
+    before = {entry.hole: entry.state for entry in ledger_of(settings.paths.asset_dir, day).entries}
+    while True:
+        entries = [entry for entry in ledger_of(settings.paths.asset_dir, day).entries if entry.hole in wanted]
+        waiting = [entry for entry in entries if entry.state.name in (OPEN, FILLING) or entry.state == before.get(entry.hole)]
+        filled = sum(entry.state.name == FILLED for entry in entries)
+        said = f"{len(wanted) - len(waiting):,} of {len(wanted):,} gaps asked for, {filled:,} filled"
+        if said != shown:
+            _say(said)
+            shown = said
+        if not waiting:
+            return EXIT_OK if filled == len(wanted) else EXIT_FOUND
+        if len(waiting) == len(wanted) and time.monotonic() > began + TAKEN_S and all(entry.state.name != FILLING for entry in waiting):
+            _say("the collector has begun with none of them yet: see observer status; the request stays with it")
+            return EXIT_FOUND
+        time.sleep(LOOK_S)
+
+
+def _runs(settings: Settings) -> bool:
+    """Whether a writer holds the archive."""
+    try:
+        os.close(take_lock(settings.paths.asset_dir))
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}", "run it as root, or as the account that runs Observer") from error
+    return False
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,115 @@
+"""`observer backfill` asks the running service for a day's gaps, and shows how far it is."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from observer import settings as observer_settings
+from observer.archive.lock import take_lock
+from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+from observer.gaps import verb_backfill
+from observer.gaps.request import Request, request_path, take_request
+from tests.hand_archive import DAY, at
+from tests.unit.test_ledger import data_of
+from tests.unit.test_verb_gaps import Host
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    monkeypatch.setattr(verb_backfill, "LOOK_S", 0.01)
+    one = Host(tmp_path)
+    one.gap(1, "09:31:00", "09:31:01")
+    one.gap(2, "09:32:00", "09:32:01", "gap_filling", "gap_unfillable", symbol="000660")
+    one.gap(3, "09:33:00", "09:33:01", "gap_filling", "gap_filled")
+    return one
+
+
+@pytest.fixture
+def writer(host: Host) -> Iterator[None]:
+    """A writer holds the archive."""
+    lock = take_lock(host.archive.root)
+    yield
+    os.close(lock)
+
+
+def backfill(host: Host, *symbols: str, dry_run: bool = False) -> int:
+    return verb_backfill.run(argparse.Namespace(config=str(host.config), day=DAY, symbol=list(symbols), dry_run=dry_run))
+
+
+def path_of(host: Host) -> Path:
+    return request_path(observer_settings.load(str(host.config), os.environ, Path.cwd()).paths)
+
+
+def collect(host: Host, events: dict[int, str], taken: list[Request]) -> threading.Thread:
+    """A collector that takes the request and fills, or does not."""
+
+    def run() -> None:
+        wait_until(lambda: path_of(host).exists(), 5, "the request")
+        request = take_request(path_of(host))
+        assert request is not None
+        taken.append(request)
+        for number, event in events.items():
+            hole = f"{number:016x}"
+            host.archive.say("gap_filling", data_of("gap_filling", hole), at("10:00:00") + number)
+            host.archive.say(event, data_of(event, hole), at("10:00:01") + number)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+@pytest.mark.usefixtures("writer")
+def test_what_is_not_filled_is_asked_for_and_watched_to_its_end(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    taken: list[Request] = []
+    thread = collect(host, {1: "gap_filled", 2: "gap_filled"}, taken)
+    assert backfill(host) == EXIT_OK
+    thread.join(5)
+    assert taken == [Request(DAY, ())]
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 gaps asked for, 2 filled"
+
+
+@pytest.mark.usefixtures("writer")
+def test_what_stays_missing_is_the_exit_code_also_when_it_was_so_before(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    taken: list[Request] = []
+    thread = collect(host, {2: "gap_unfillable"}, taken)
+    assert backfill(host, "000660") == EXIT_FOUND
+    thread.join(5)
+    assert taken == [Request(DAY, ("000660",))]
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 gaps asked for, 0 filled"
+
+
+@pytest.mark.usefixtures("writer")
+def test_a_request_that_nobody_takes_is_said(host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb_backfill, "TAKEN_S", 0.05)
+    assert backfill(host) == EXIT_FOUND
+    assert "has begun with none of them yet" in capsys.readouterr().out
+    assert path_of(host).exists() and path_of(host).stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_service_nothing_is_asked_for(host: Host) -> None:
+    with pytest.raises(UsageError, match="no service records to this archive"):
+        backfill(host)
+    assert not path_of(host).exists()
+
+
+def test_a_dry_run_lists_and_leaves_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    assert backfill(host, dry_run=True) == EXIT_FOUND
+    said = capsys.readouterr().out
+    assert "2 gaps would be asked for" in said and "000660" in said
+    assert not path_of(host).exists()
+
+
+def test_where_all_is_filled_nothing_is_to_be_done(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        host.archive.say("gap_filled", data_of("gap_filled", f"{number:016x}"), at("10:00:00"))
+    assert backfill(host) == EXIT_OK
+    assert capsys.readouterr().out.startswith("nothing can be filled: 3 gaps on 20261123: 3 filled")

@@ -29,7 +29,7 @@ log = logging.getLogger("observer.collector")
 
 RESTART = "restart"
 OFF_BOOK = "off_book"
-OVERLAP_NS = 120 * SECOND_NS  # what a session had received and not yet told when it was killed is newer than that
+OVERLAP_NS = 30 * SECOND_NS  # a hole is durable a commit after the trade behind it: what was told later than that waits in `gap_from`
 AGAIN_S = 10.0
 PAUSE_S = 0.005
 

@@ -19,9 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 import psutil
 
+from observer.archive.explanations import wall_of
 from observer.archive.verify import verify_days
+from observer.clock import SECOND_NS
+from observer.model import events
 from tests.host.disk import Disk
 from tests.host.fault_storm import FaultsThatComeAndGo, kill_writers
 from tests.service.stack import Stack
@@ -29,6 +33,7 @@ from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parent.parent.parent
 RATE = 3000
+GAP_RATE = 200  # more than KIS tells in an answer would come in one second
 HEARTBEAT_S = 3.0
 SETTLE_S = 15.0
 DISK_BYTES = 16 * 1024**3  # of an image with holes; it takes what is recorded
@@ -179,6 +184,43 @@ def storm_collector(kills: int) -> bool:
         return finish(f"{kills} SIGKILLs of the collector", stack, extra) and same
 
 
+def storm_cuts(cuts: int) -> bool:
+    """Cuts of the connection while the broker leaves out ticks: everything is found, and filled as far as KIS tells it."""
+    dice = random.Random(5)
+    back: list[float] = []
+    with market(GAP_RATE) as stack:
+        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 20, "every subscription")
+        stack.control("skip", ratio=0.01)
+        for number in range(cuts):
+            pause(dice, 2.0)
+            before = stack.durable()
+            stack.control("cut", how=("rst", "fin", "close")[number % 3])
+            cut = time.monotonic()
+            wait_until(lambda before=before: stack.durable() > before + GAP_RATE / 2, 60, "ticks after the cut")  # type: ignore[misc]
+            back.append(time.monotonic() - cut)
+        stack.control("skip", ratio=0)
+        wait_until(lambda: (stack.status().get("gaps") or {"open": 1})["open"] == 0, 600, "an end of every gap")
+        filled, unfillable, reasons = gap_times(stack)
+        extra = (
+            f"cut to ticks again: {percentiles(back)}; {len(filled)} gaps filled, found to filled: {percentiles(filled)}; "
+            f"{unfillable} could not be: {', '.join(sorted(reasons)) or 'none'}"
+        )
+        return finish(f"{cuts} cuts and every 100th tick left out, {GAP_RATE} ticks/s", stack, extra)
+
+
+def gap_times(stack: Stack) -> tuple[list[float], int, set[str]]:
+    """How long each gap that was filled took from its record to the end, seconds; how many could not be, and why."""
+    lines = b"".join(path.read_bytes() for path in sorted(stack.archive.glob("system/2*.jsonl"))).splitlines()
+    records = [record for record in map(orjson.loads, lines) if record["event"].startswith("gap") and "hole" in record["data"]]
+    found: dict[str, int] = {}
+    for record in records:
+        if record["event"] == events.GAP:
+            found.setdefault(record["data"]["hole"], wall_of(record["recv"]))
+    filled = {record["data"]["hole"]: wall_of(record["recv"]) for record in records if record["event"] == events.GAP_FILLED}
+    unfillable = {record["data"]["hole"]: record["data"]["reason"] for record in records if record["event"] == events.GAP_UNFILLABLE}
+    return [(at - found[hole]) / SECOND_NS for hole, at in filled.items()], len(unfillable), set(unfillable.values())
+
+
 def stopped_roles() -> bool:
     """SIGSTOP of each role."""
     took = {}
@@ -233,15 +275,19 @@ def main() -> int:
     parser.add_argument("--writer", type=int, default=200, help="kills of the writer (default %(default)s)")
     parser.add_argument("--faults", type=int, default=1000, help="kills of the writer while faults come and go (default %(default)s)")
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
+    parser.add_argument("--cuts", type=int, default=30, help="cuts of the connection while ticks are left out (default %(default)s)")
+    parser.add_argument("--only-cuts", action="store_true", help="nothing but these cuts")
     parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")
     options = parser.parse_args()
     print(f"{RATE:,} ticks/s over 40 symbols, Python {sys.version.split()[0]}, {os.cpu_count()} cores", flush=True)
     storms: list[Callable[[], bool]] = [
         lambda: storm_writer(options.writer), lambda: storm_faults(options.faults), lambda: storm_collector(options.collector),
-        stopped_roles, lambda: killed_supervisor(5), stop_under_load,
+        lambda: storm_cuts(options.cuts), stopped_roles, lambda: killed_supervisor(5), stop_under_load,
     ]  # fmt: skip
     if options.only_faults:
         storms = [lambda: storm_faults(options.faults)]
+    if options.only_cuts:
+        storms = [lambda: storm_cuts(options.cuts)]
     results = [storm() for storm in storms]
     return 0 if all(results) else 1
 

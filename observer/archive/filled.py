@@ -6,17 +6,17 @@ import contextlib
 import os
 from pathlib import Path
 
-from observer.archive.layout import holds
+from observer.archive.layout import holds, parse_segment
 from observer.archive.merge import PART
 from observer.archive.root import make_dirs
 from observer.archive.sealing import seal_in_slices
-from observer.archive.seals import Seal
+from observer.archive.seals import Seal, read_seals
 from observer.archive.segment import FILE_MODE
 from observer.paths import sync_dir
 
 
 def write_filled(root: Path, path: str, data: bytes) -> Seal | None:
-    """Write ``data`` to ``path``, durably; a file that is there already stays as it is.
+    """Write ``data`` to ``path``, durably. A file that is sealed stays as it is; of one that is not nobody was told yet.
 
     Args:
         root: the archive.
@@ -29,10 +29,11 @@ def write_filled(root: Path, path: str, data: bytes) -> Seal | None:
     Raises:
         OSError: it cannot be written, and is not there.
     """
-    if not holds(root, path):
-        _write(root / path, root, data)
-    elif not (root / path).exists():
+    if holds(root, path) and not (root / path).exists():
         return None
+    name = parse_segment(path)
+    if name is None or path not in read_seals(root, [name.day]):
+        _write(root / path, root, data)
     seal = None
     for step in seal_in_slices(root, path, None, recovered=False, suspect=False):
         seal = step

@@ -34,7 +34,7 @@ def unsealed_files(root: Path, now_ns: int) -> list[str]:
     days = {*list_days(root)[-2:], kst_day(now_ns)}
     seals = read_seals(root, days)
     names = {path: parse_segment(path) for path in list_files(root, days) if path not in seals}
-    return [path for path, name in names.items() if name is not None and not name.hole]
+    return [path for path, name in names.items() if name is not None]
 
 
 def acknowledged_end(root: Path, path: str, offset: int, board: Board, *, of_archive: bool) -> int:

@@ -7,6 +7,9 @@ Each trade covers (total - quantity, total] of its day's volume. Nothing is lost
                                               < 0  in a hole that is open: it came late, the hole shrinks
                                               < 0  else: a correction, or the count began anew; believed once a second follows on it
 
+A single total that is far too high looks like a hole, and every trade after it like one that came late: once BELIEVED of them
+followed on one another, these are the chain.
+
 A record of an auction phase (expected values) counts only where it follows on. Chains are kept for each channel and
 business day; the first trade of a day is a beginning, what was traded before it is not known.
 """
@@ -19,6 +22,7 @@ from typing import NamedTuple
 from observer.gaps.holes import TickHole
 
 HOLES_KEPT = 64
+BELIEVED = 64
 
 Key = tuple[str, str]
 _COUNTERS = ("seln_cntg_csnu", "shnu_cntg_csnu")
@@ -84,14 +88,15 @@ class VolumeChain:
         holes: what is missing, the newest HOLES_KEPT.
     """
 
-    __slots__ = ("_day", "_first", "_key", "_other", "holes", "last")
+    __slots__ = ("_day", "_first", "_key", "_other", "_run", "holes", "last")
 
     def __init__(self, key: Key, day: str) -> None:
         self.last: Seen | None = None
         self._key = key
         self._day = day
         self._first: tuple[Seen, int] | None = None  # the first of ours, and its quantity
-        self._other: Seen | None = None  # the count may have begun anew with it
+        self._other: Seen | None = None  # the count may have begun anew with it …
+        self._run = 0  # … and so many followed on one another there
         self.holes: list[TickHole] = []
 
     def take(self, seen: Seen, quantity: int, live: bool) -> TickHole | Late | None:
@@ -117,17 +122,19 @@ class VolumeChain:
         return self._odd(last, seen, quantity)
 
     def _odd(self, last: Seen, seen: Seen, quantity: int) -> TickHole | Late | None:
-        if self._other is not None and seen.total - quantity == self._other.total:
-            self.last, self._other = seen, None
-            return None
-        if seen.total - quantity > last.total:
+        start = seen.total - quantity
+        follows = self._other is not None and start == self._other.total
+        if start > last.total:
             self.last, self._other = seen, None
             return self._hole(last, seen, quantity)
-        for hole in self.holes:
-            if hole.from_volume <= seen.total - quantity and seen.total <= hole.to_volume:
-                return self._late(hole, seen, quantity)
+        hole = next((hole for hole in self.holes if hole.from_volume <= start and seen.total <= hole.to_volume), None)
+        self._run = self._run + 1 if follows else 1
         self._other = seen
-        return None
+        late = None if hole is None else self._late(hole, seen, quantity)
+        if self._run >= (2 if hole is None else BELIEVED):
+            self.last, self._other = seen, None
+            self.holes = [hole for hole in self.holes if hole.to_volume <= seen.total]
+        return late
 
     def before(self, earlier: Seen) -> TickHole | None:
         """What the archive holds of the channel from before our first trade, found only now.
@@ -141,6 +148,26 @@ class VolumeChain:
             return None
         (first, quantity), self._first = self._first, None
         return self._hole(earlier, first, quantity) if first.total - quantity > earlier.total else None
+
+    def settled(self, hole: str) -> None:
+        """The hole of this id was filled, or cannot be: what comes late now is no piece of it."""
+        self.holes = [each for each in self.holes if each.id != hole]
+
+    def began_before(self, from_ns: int, from_ts: str) -> TickHole | None:
+        """The day's first trade came, and we were blind before it: what was traded until then is missing.
+
+        Args:
+            from_ns: since when we were blind, wall ns.
+            from_ts: the same, ISO 8601 to the second.
+        """
+        if self._first is None or self._first[0].total == self._first[1]:
+            return None
+        (first, quantity), self._first = self._first, None
+        hole = TickHole(
+            *self._key, self._day, 0, first.total - quantity, from_ns, first.recv_ns, from_ts, first.ts, None, None
+        )  # fmt: skip
+        self._keep(hole)
+        return hole
 
     def behind(self, total: int, now_ns: int, ts: str) -> TickHole | None:
         """The broker counts ``total`` shares at ``now_ns`` (wall ns), ``ts`` (ISO 8601): what is missing behind the last trade."""
@@ -183,11 +210,14 @@ class Chains:
         self._chains: dict[Key, tuple[str, VolumeChain]] = {}
 
     def of(self, key: Key, day: str) -> VolumeChain:
-        """The chain of a channel (TR and symbol) on a business day; a new day begins a new one."""
+        """The chain of a channel (TR and symbol) on a business day; a newer day begins a new one, an older one leaves nothing behind."""
         known = self._chains.get(key)
-        if known is None or known[0] != day:
-            known = self._chains[key] = day, VolumeChain(key, day)
-        return known[1]
+        if known is not None and known[0] == day:
+            return known[1]
+        chain = VolumeChain(key, day)
+        if known is None or known[0] < day:
+            self._chains[key] = day, chain
+        return chain
 
     def __iter__(self) -> Iterator[tuple[Key, str, VolumeChain]]:
         return ((key, day, chain) for key, (day, chain) in list(self._chains.items()))

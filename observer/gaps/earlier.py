@@ -63,7 +63,8 @@ def read_earlier(roots: Sequence[Path], day: str, since_ns: int, wanted: Collect
         pause: called after each slice: others have work, too.
 
     Raises:
-        OSError: a file cannot be read.
+        OSError: a file cannot be read. FileNotFoundError: one of the fallback was merged meanwhile; what is where is to be
+            looked at anew, or what it held would seem to be missing.
     """
     intervals = _intervals(roots, day)
     starts = sorted(intervals)
@@ -87,6 +88,13 @@ class _Sessions:
     def __init__(self) -> None:
         self._last: dict[Key, str] = {}
         self._changed: set[tuple[Key, int]] = set()
+        self._seen: set[tuple[Key, str, int]] = set()
+
+    def first(self, key: Key, day: str, total: int) -> bool:
+        """Whether this total of a channel was not seen before: what is being merged lies in two places."""
+        known = (key, day, total) in self._seen
+        self._seen.add((key, day, total))
+        return not known
 
     def take(self, key: Key, session: str, before: int) -> None:
         if self._last.get(key, session) != session:
@@ -100,7 +108,7 @@ class _Sessions:
 def _intervals(roots: Sequence[Path], day: str) -> dict[int, list[Path]]:
     """The files of each interval, by its start, epoch seconds; what was merged behind what was recorded, the fallback last."""
     found: dict[int, list[tuple[SegmentName, Path]]] = defaultdict(list)
-    for root in roots:
+    for root in reversed(roots):  # the fallback first: what is merged in between is seen twice, and not never
         for path in list_files(root, [day]):
             name = parse_segment(path)
             if name is not None and name.track == "scalp" and not name.hole:
@@ -110,12 +118,11 @@ def _intervals(roots: Sequence[Path], day: str) -> dict[int, list[Path]]:
 
 def _trades(files: Sequence[Path], wanted: Collection[Key], ours: str, pause: Callable[[], None]) -> Iterator[re.Match[bytes]]:
     for path in files:
-        with contextlib.suppress(FileNotFoundError):  # the fallback's was merged since it was listed
-            for data in WholeLines(path):
-                for line in _TRADE.finditer(data):
-                    if _key(line) in wanted and line[1].decode() != ours:
-                        yield line
-                pause()
+        for data in WholeLines(path):
+            for line in _TRADE.finditer(data):
+                if _key(line) in wanted and line[1].decode() != ours:
+                    yield line
+            pause()
 
 
 def _told(roots: Sequence[Path], day: str) -> set[bytes]:
@@ -141,6 +148,8 @@ def _take(line: re.Match[bytes], chains: Chains, sessions: _Sessions) -> None:
         return
     day, seen, quantity, live = trade
     key = _key(line)
+    if not sessions.first(key, day, seen.total):
+        return
     sessions.take(key, line[1].decode(), seen.total - quantity)
     chains.of(key, day).take(seen, quantity, live)
 

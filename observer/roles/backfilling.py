@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from observer.archive.layout import filled_path
+from observer.archive.layout import filled_path, list_days
 from observer.clock import interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.holes import TickHole
@@ -39,6 +39,7 @@ AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
 WAIT_S = 0.2
 MOST_JOBS = 20_000
+DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
 
 
 class Broker(History, Charts, Protocol):
@@ -113,6 +114,8 @@ class Backfiller:
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
         request_path: where a request may lie.
+        archive_takes: whether the writer can take a fill; while it cannot, nothing is fetched, as it would have to be held.
+        settled: told of each hole that is filled, or cannot be.
         besides: what else this thread has to ask for; called each turn with the wall time, ns.
 
     Attributes:
@@ -120,9 +123,19 @@ class Backfiller:
     """
 
     def __init__(
-        self, broker: Broker, untold: Untold, outlet: FillOutlet, roll_s: int, stopping: threading.Event, request_path: Path,
-        besides: Callable[[int], None] = lambda _now_ns: None,
-    ) -> None:  # fmt: skip
+        self,
+        broker: Broker,
+        untold: Untold,
+        outlet: FillOutlet,
+        roll_s: int,
+        stopping: threading.Event,
+        request_path: Path,
+        archive_takes: Callable[[], bool],
+        settled: Callable[[Missing], None],
+        besides: Callable[[int], None],
+    ) -> None:
+        self._archive_takes = archive_takes
+        self._settled = settled
         self._besides = besides
         self._request_path = request_path
         self.filled = 0
@@ -164,7 +177,7 @@ class Backfiller:
             self._jobs.pop(hole, None)
 
     def take_over(self, root: Path) -> None:
-        """Go on with what earlier collectors left open today on the archive at ``root``."""
+        """Go on with what earlier collectors left open in the last days on the archive at ``root``."""
         self._root = self._left_by = root
 
     def run(self) -> None:
@@ -176,28 +189,31 @@ class Backfiller:
                 self._read_ledger(self._left_by)
             if self._root is not None and (request := take_request(self._request_path)) is not None:
                 self._hear(self._root, request)
-            job = self._next()
             try:
                 self._besides(wall_ns())
-                if job is not None:
-                    self._work(job)
+            except Exception:  # as below; it is not called again
+                log.critical("what is asked for besides met a defect", exc_info=True)
+                self._besides = lambda _now_ns: None
+            job = self._next() if self._archive_takes() else None
+            if job is None:
+                continue
+            try:
+                self._work(job)
             except BrokerError as error:
-                assert job is not None, "nobody else raises it"
                 self._postpone(job, error)
             except Exception:  # the thread's outer boundary: live data must not suffer
-                log.critical("filling gaps met a defect%s", f"; {job.missing.hole} stays open" if job else "", exc_info=True)
-                if job is not None:
-                    self.drop(job.missing.hole)
+                log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
+                self.drop(job.missing.hole)
 
     def _read_ledger(self, root: Path) -> None:
         try:
-            ledger = read_ledger(root, kst_day(wall_ns()))
+            left = [entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day), (), again=False)]
         except OSError as error:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S[0])
             return
         self._left_by = None
-        self._take(left_to_fill(ledger, (), again=False))
+        self._take(left)
 
     def _hear(self, root: Path, request: Request) -> None:
         """Somebody asks for a day's holes, also for those that could not be filled before."""
@@ -278,6 +294,7 @@ class Backfiller:
 
     def _done(self, job: _Job, event: str) -> None:
         self.drop(job.missing.hole)
+        self._settled(job.missing)
         self.filled += event == events.GAP_FILLED
         self.unfillable += event == events.GAP_UNFILLABLE
         self._said = ""

@@ -37,7 +37,7 @@ from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles.backfilling import Backfiller
+from observer.roles.backfilling import Backfiller, Missing
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
@@ -46,9 +46,11 @@ from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
+from observer.roles.stores import PLACES
 from observer.roles.tail_check import TailCheck
 from observer.roles.tick_gaps import EarlierReader, TickGaps
 from observer.roles.untold import Untold
+from observer.sinks.store import ARCHIVE
 
 log = logging.getLogger("observer.collector")
 
@@ -58,6 +60,7 @@ NOTE_S = 0.5
 SOURCES_END_S = 3.0
 DRAIN_SHARE = 0.6  # of stop_timeout; the rest is the writer's and the janitor's
 FAILED_DRAIN_S = 2.0
+EARLIER = "earlier sessions"
 
 
 def main(context: Context) -> int:
@@ -188,10 +191,10 @@ class Collector:
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
-        done_ns = context.board.get(f"flow.{context.instance}.swing.committed_recv")
         self.poller = SwingPoller(
-            config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping, done_ns
-        )
+            config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
+            self._cell("poll_cycle"),
+        )  # fmt: skip
         self.sources.append(source)
 
     def _build_scalp(self) -> None:
@@ -223,14 +226,23 @@ class Collector:
         def counted(key: Key, total: int) -> None:
             gaps.counted(key, total)
 
+        def settled(missing: Missing) -> None:
+            gaps.settled((missing.stretch.tr, missing.stretch.symbol), missing.stretch.date, missing.hole)
+
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
-        filler = self.backfiller = Backfiller(calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), tail.turn)
+        filler = self.backfiller = Backfiller(
+            calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), self._archive_takes, settled, tail.turn
+        )
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler)
         flow.taken = gaps.taken
 
+        # Until it is known where the session before ended, nobody may forget that it must be asked.
+        self._gaps.begin(EARLIER, min(blindness.predecessor.from_ns, self._gaps.inherited or blindness.predecessor.from_ns))
+
         def found(earlier: Earlier) -> None:
             gaps.earlier(earlier)
+            self._gaps.release(EARLIER)
             filler.take_over(paths.asset_dir)
 
         def roots() -> list[Path]:
@@ -241,6 +253,10 @@ class Collector:
             roots, trades, self._producer.session, found,
             lambda: context.board.get("supervisor.hung") != 0,
         )  # fmt: skip
+
+    def _archive_takes(self) -> bool:
+        """Whether the writer records to the archive: on the fallback no hole is filled."""
+        return self._context.board.get("archive.place") == PLACES[ARCHIVE]
 
     def _just_closed(self, now_ns: int) -> bool:
         return self.keeper.calendar.just_closed(now_ns)

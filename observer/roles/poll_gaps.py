@@ -19,6 +19,7 @@ from observer.model import events
 from observer.roles.untold import Untold
 
 LATE_S: Final = 120
+MOST_A_TICK: Final = 50  # a whole day may have been missed, and the main loop must beat
 NO_PAST: Final = "KIS tells no quote of the past"
 Told = deque[tuple[str, int, int]]
 
@@ -67,7 +68,7 @@ class PollGaps:
         """Tell what is late by now, wall ns."""
         with self._lock:
             late = [due_ns for due_ns in self._waiting if now_ns > due_ns + LATE_S * SECOND_NS]
-            found = [(due_ns, sorted(self._waiting.pop(due_ns))) for due_ns in sorted(late)]
+            found = [(due_ns, sorted(self._waiting.pop(due_ns))) for due_ns in sorted(late)[:MOST_A_TICK]]
         for due_ns, symbols in found:
             if symbols:
                 end_ns = due_ns + self._interval_ns
@@ -87,4 +88,4 @@ class PollGaps:
         }
 
     def _cause(self, due_ns: int, end_ns: int) -> str:
-        return next((kind for kind, start, end in reversed(self._incidents) if start <= end_ns and end >= due_ns), MISSED_POLL)
+        return next((kind for kind, start, end in reversed(list(self._incidents)) if start <= end_ns and end >= due_ns), MISSED_POLL)

@@ -19,6 +19,7 @@ from typing import Protocol
 from observer.clock import KST_OFFSET_S, SECOND_NS, day_start_ns, kst_day, mono_ns, wall_ns
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
+from observer.kis.pacing import Local, Word
 from observer.kis.rest import SYMBOLS_A_CALL, Rows
 
 log = logging.getLogger("observer.collector")
@@ -96,7 +97,8 @@ class SwingPoller:
         keeper: the calendar, refreshed by this thread.
         listener: who is told.
         stopping: ends `run`.
-        done_ns: wall ns of the newest poll that is already durable; its cycle is not polled again.
+        done: word with the number of the newest cycle that was polled to its end, by this poller or one before; it is not polled
+            again. One that was left in the middle is: nobody knows of whom its quotes were.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class SwingPoller:
         keeper: CalendarKeeper,
         listener: PollListener,
         stopping: threading.Event,
-        done_ns: int = 0,
+        done: Word | None = None,
     ) -> None:
         self._symbols = tuple(symbols)
         self._interval_ns = int(interval_s * SECOND_NS)
@@ -117,8 +119,10 @@ class SwingPoller:
         self._keeper = keeper
         self._listener = listener
         self._stopping = stopping
-        self._done_cycle = self.cycle_of(done_ns)
+        self._done = done or Local()
+        self._done_cycle = self._done.get()
         self._first_cycle = 0
+        self._lock = threading.Lock()
         self._pause_until = 0
         self.coverage = Coverage()
 
@@ -142,17 +146,23 @@ class SwingPoller:
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
         if self._symbols and cycle != self._done_cycle and self._keeper.polling(now):
-            if self._first_cycle:
-                self._miss(self._done_cycle + 1, cycle)
-            self._first_cycle = self._first_cycle or cycle
-            self._done_cycle = cycle
+            with self._lock:
+                if self._first_cycle:
+                    self._miss(self._done_cycle + 1, cycle)
+                self._first_cycle = self._first_cycle or cycle
+                self._done_cycle = cycle
             self._poll(cycle)
+            if not self._stopping.is_set():
+                self._done.set(cycle)
 
     def missed_since(self, from_ns: int) -> None:
         """Nothing was polled between ``from_ns`` (wall ns) and the first cycle of this poller, as far as that is today."""
-        first = self._first_cycle or self.cycle_of(wall_ns())
         today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
-        self._miss(max(self.cycle_of(from_ns) + 1, today), first)
+        with self._lock:
+            if not self._first_cycle:  # what follows, its first turn tells
+                self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
+                self._done_cycle = self._first_cycle - 1
+            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle)
 
     def _miss(self, start: int, end: int) -> None:
         """The cycles ``start`` … ``end`` - 1 never were."""

@@ -39,6 +39,7 @@ LOOK_S = 0.1
 RESEND_AGAIN_S = 0.5
 SEAL_AGAIN_S = 30.0
 FINISH_S = 3.0
+OTHER_FILL = "an earlier attempt left a file that has not as many records"
 
 
 class Recording:
@@ -225,7 +226,10 @@ class Recording:
         if self._store.name != ARCHIVE or done.get() >= pack(fill.incarnation, fill.number):
             return
         seal = write_filled(self._store.path, fill.path, fill.data)
-        seq = self._say(fill.event, events.INFO if fill.event == events.GAP_FILLED else events.WARNING, {**fill.told, "path": fill.path})
+        event, told = fill.event, {**fill.told, "path": fill.path}
+        if seal is not None and seal.lines != fill.data.count(b"\n"):  # sealed by another attempt: what counts is what is there
+            event, told = events.GAP_UNFILLABLE, {**told, "reason": OTHER_FILL, "volume": None, "records": seal.lines}
+        seq = self._say(event, events.INFO if event == events.GAP_FILLED else events.WARNING, told)
         if seal is not None:
             self._say("segment_sealed", "info", seal.to_data())
         self._write_own()

@@ -106,16 +106,17 @@ class Stores:
         lock, self._lock = self._lock, None
         if lock is None:
             lock = _take_lock(root.path)
-        kept = os.dup(lock)  # of the same flock: it is let go with the last of its descriptors
+        kept = -1
         try:
             try:
+                kept = os.dup(lock)  # of the same flock: it is let go with the last of its descriptors
                 doubted = self._cut_suspects(root.path)
             except OSError:
                 os.close(lock)
                 raise
             store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, doubted=doubted)
         except OSError as error:
-            if class_of(error) == "space":
+            if class_of(error) == "space" and kept != -1:
                 self._lock, kept = kept, -1
             raise
         finally:

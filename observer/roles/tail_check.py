@@ -50,24 +50,26 @@ class TailCheck:
         self._left: list[Key] = []
 
     def turn(self, now_ns: int) -> None:
-        """Look at the time; when it is time, ask for one channel.
+        """Look at the time; when it is time, ask.
 
         Args:
             now_ns: wall ns.
         """
         if not self._just_closed(now_ns):
+            if self._left:
+                log.warning("whether all trades came is not known of %d channels: the session's end came first", len(self._left))
+                self._left = []
             return
         if self._day != kst_day(now_ns):
             self._day, self._at, self._left = kst_day(now_ns), now_ns + AFTER_S * SECOND_NS, list(self._channels)
-        if not self._left or now_ns < self._at:
+        if now_ns < self._at:
             return
-        tr, symbol = self._left[0]
         try:
-            total = self._counts.cumulative_volume(MARKETS[tr], symbol)
+            while self._left:
+                tr, symbol = self._left[0]
+                self._found((tr, symbol), self._counts.cumulative_volume(MARKETS[tr], symbol))
+                self._left.pop(0)
         except BrokerError as error:
-            log.warning("whether all trades of %s came is not known yet: %s", symbol, error)
+            log.warning("whether all trades of %s came is not known yet: %s", self._left[0][1], error)
             self._left.append(self._left.pop(0))
             self._at = now_ns + AGAIN_S * SECOND_NS
-            return
-        self._left.pop(0)
-        self._found((tr, symbol), total)

@@ -3,7 +3,8 @@
     WebSocket thread ──each trade taken on──▶ chains ──hole──▶ told (`untold`)
     reading thread, once the session before is closed ──▶ where its chains end, holes it did not tell
 
-The word ``gap_from`` keeps the oldest hole that is not durable: a successor reads the archive again from there on.
+The word ``gap_from`` keeps the oldest hole that is not durable, and until an earlier session's end is known that: a successor
+reads the archive again from there on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
-from observer.gaps.chain import Chains, Key, Late, Seen
+from observer.gaps.chain import Chains, Key, Late, Seen, VolumeChain
 from observer.gaps.earlier import Earlier, read_earlier
 from observer.gaps.holes import LOST_TICKS, SHED, TickHole
 from observer.model import events
@@ -63,8 +64,8 @@ class TickGaps:
         self._shed = shed
         self._shed_before: dict[str, int] = {}
         self._chains = Chains()
-        self._earlier: deque[Earlier] = deque()
         self._restored: dict[Key, int] = {}  # total up to which an earlier session came
+        self._lock = threading.Lock()
 
     def taken(self, snapshot: Snapshot, moment: Moment) -> None:
         """A trade was taken on. The hot path.
@@ -74,37 +75,53 @@ class TickGaps:
             moment: when it happened.
         """
         layout, values = snapshot.layout, snapshot.values
-        if self._earlier:
-            self._continue(self._earlier.popleft())
         try:
             total, quantity = int(values[layout.total]), int(values[layout.volume])
         except ValueError:  # one has a fraction
             return
         seen = Seen(total, snapshot.recv_ns, moment.text, layout.names, values)
         live = layout.phase < 0 or values[layout.phase] in ("0", "")
-        found = self._chains.of((layout.tr, values[layout.symbol]), moment.day).take(seen, quantity, live)
+        key = layout.tr, values[layout.symbol]
+        with self._lock:
+            chain = self._chains.of(key, moment.day)
+            begins = chain.last is None
+            found = chain.take(seen, quantity, live)
+            if begins and chain.last is not None and moment.day == kst_day(snapshot.recv_ns):
+                found = self._blind_at_the_beginning(chain, snapshot.recv_ns)
         if found is not None:
             self._tell(found, "")
 
     def earlier(self, earlier: Earlier) -> None:
-        """What earlier sessions left was read; from any thread, taken in with the next trade."""
+        """What earlier sessions left was read; from any thread."""
         for hole, apart in earlier.holes:
             self._tell(hole, RESTART if apart else LOST_TICKS)
-        self._earlier.append(earlier)
+        for key, (day, seen) in earlier.last.items():
+            with self._lock:
+                self._restored[key] = seen.total
+                hole_between = self._chains.of(key, day).before(seen)
+            if hole_between is not None:
+                self._tell(hole_between, RESTART)
 
     def counted(self, key: Key, total: int) -> None:
         """After the close the broker counts ``total`` shares of a channel (TR and symbol) today. No trade comes any more."""
         now = wall_ns()
-        hole = self._chains.of(key, kst_day(now)).behind(total, now, kst_seconds_text(now))
+        with self._lock:
+            hole = self._chains.of(key, kst_day(now)).behind(total, now, kst_seconds_text(now))
         if hole is not None:
             self._tell(hole, "")
 
-    def _continue(self, earlier: Earlier) -> None:
-        for key, (day, seen) in earlier.last.items():
-            self._restored[key] = seen.total
-            hole = self._chains.of(key, day).before(seen)
-            if hole is not None:
-                self._tell(hole, RESTART)
+    def settled(self, key: Key, day: str, hole: str) -> None:
+        """The hole of this id is filled, or cannot be."""
+        with self._lock:
+            self._chains.of(key, day).settled(hole)
+
+    def _blind_at_the_beginning(self, chain: VolumeChain, recv_ns: int) -> TickHole | None:
+        """What was traded before the first trade of the day is missing where we were there, and blind; else nobody had asked for it."""
+        day = kst_day(recv_ns)
+        for kind, start, end in list(self._incidents):
+            if kind != RESTART and start <= recv_ns and kst_day(end) == day:
+                return chain.began_before(start, kst_seconds_text(start))
+        return None
 
     def _tell(self, found: TickHole | Late, cause: str) -> None:
         if isinstance(found, TickHole):
@@ -121,7 +138,7 @@ class TickGaps:
     def _cause(self, hole: TickHole) -> str:
         """What happened between the two trades; else what their counters say."""
         before, self._shed_before[hole.symbol] = self._shed_before.get(hole.symbol, 0), self._shed.get(hole.symbol, 0)
-        for kind, start, end in reversed(self._incidents):
+        for kind, start, end in reversed(list(self._incidents)):  # another thread may add one
             if start <= hole.to_ns and end >= hole.from_ns:
                 return kind
         if self._restored.get((hole.tr, hole.symbol)) == hole.from_volume:
@@ -178,7 +195,7 @@ class EarlierReader:
         except OSError as error:
             log.warning("what earlier sessions left cannot be read (%s), so what was missed is not known yet; trying again", error)
             return
-        self.done = True
         self._found(earlier)
+        self.done = True
         left = "" if earlier.complete else ", but not all of it was read"
         log.info("%d channels go on where an earlier session left them, %d holes found%s", len(earlier.last), len(earlier.holes), left)

@@ -57,6 +57,12 @@ class Untold:
             self._waiting.append((self._open.pop(key), event, severity, data))
             self._tell()
 
+    def release(self, key: str) -> None:
+        """What began with ``key`` is told by other records, or needs none."""
+        with self._lock:
+            self._open.pop(key, None)
+            self._publish()
+
     def tell(self, from_ns: int, event: str, severity: str, data: dict[str, Any]) -> None:
         """Tell a record about something that began at ``from_ns`` (wall ns)."""
         with self._lock:

@@ -86,7 +86,7 @@ class TakeOver:
         over = (name.start_s + self._rolls[name.track] + SEAL_AFTER_S) * SECOND_NS <= now_ns
         if not self._of_archive and over and slot is None:
             return  # on the fallback, and all of it acknowledged: it waits to be merged
-        if name.number >= MERGED_FROM:
+        if name.number >= MERGED_FROM or name.hole:
             self.closed[path] = False
             return
         segment = self._read(path, name.track, slot, offset, beat)

@@ -21,7 +21,7 @@ from observer.paths import Paths
 from observer.roles import backfilling
 from observer.roles.backfilling import Backfiller
 from observer.roles.untold import Untold
-from tests.hand_archive import HandArchive
+from tests.hand_archive import HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
 from tests.waiting import wait_until
 
@@ -85,9 +85,17 @@ class Filling:
         self.producer = FakeProducer()
         self.untold = Untold(self.producer, Board(INSTANCES).cell("role.collector.gap_from"))
         self.stopping = threading.Event()
-        self.filler = Backfiller(self.broker, self.untold, self.broker, 60, self.stopping, request_path(paths))
+        self.takes = True
+        self.settled: list[str] = []
+        self.filler = Backfiller(
+            self.broker, self.untold, self.broker, 60, self.stopping, request_path(paths), lambda: self.takes,
+            lambda missing: self.settled.append(missing.hole), self.besides,
+        )  # fmt: skip
         self.thread = threading.Thread(target=self.filler.run, daemon=True)
         self.thread.start()
+
+    def besides(self, _now_ns: int) -> None:
+        """Nothing else is asked for."""
 
     def events(self, *names: str) -> list[str]:
         return [str(data["hole"]) for event, _, data in self.producer.events if event in names]
@@ -122,6 +130,7 @@ def test_a_hole_is_filled_by_exactly_its_trades_in_their_order(filling: Filling)
     assert fill.path.startswith(f"scalp/{TODAY}/") and fill.path.endswith(f".backfill-{missing.id}.jsonl")
     assert (fill.event, fill.told["records"], fill.told["volume"], fill.told["source"]) == ("gap_filled", 3, 3, TRADE_HISTORY)
     assert filling.events("gap_filling") == [missing.id] and filling.filler.open == 0
+    assert filling.settled == [missing.id]
 
 
 def test_what_the_history_lacks_is_said_with_its_volume_and_why(filling: Filling) -> None:
@@ -240,3 +249,31 @@ def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes
     path.write_bytes(content)
     wait_until(lambda: not path.exists(), 5, "its end")
     assert filling.filler.open == 0
+
+
+def test_while_the_writer_can_take_no_fill_nothing_is_fetched(filling: Filling) -> None:
+    filling.takes = False
+    filling.filler.add(hole(1200, 1203))
+    turns: list[int] = []
+    filling.filler._besides = turns.append
+    wait_until(lambda: len(turns) > 5, 5, "some turns")
+    assert filling.broker.asked == []
+    filling.takes = True
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+
+
+def test_a_defect_in_what_is_asked_for_besides_costs_no_hole(filling: Filling) -> None:
+    def defect(_now_ns: int) -> None:
+        raise RuntimeError("a defect")
+
+    filling.filler._besides = defect
+    filling.filler.add(hole(1200, 1203))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+
+
+def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling, tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path / "archive")
+    before = hole(1200, 1203, date="20261123")
+    archive.say("gap", before.to_data("lost_ticks"), at("10:00:00"))
+    filling.filler.take_over(archive.root)
+    wait_until(lambda: filling.events("gap_unfillable") == [before.id], 5, "its end")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from observer.clock import SECOND_NS
-from observer.gaps.chain import Chains, Late, Seen, VolumeChain
+from observer.gaps.chain import BELIEVED, Chains, Late, Seen, VolumeChain
 from observer.gaps.holes import TickHole, size_of
 
 KEY = ("H0STCNT0", "005930")
@@ -141,3 +141,33 @@ def test_a_new_business_day_begins_a_new_chain() -> None:
 
 def test_sizes() -> None:
     assert [size_of(seconds * SECOND_NS) for seconds in (0, 59, 60, 299, 300)] == ["minor", "minor", "major", "major", "critical"]
+
+
+def test_one_total_that_is_far_too_high_costs_a_while_and_not_the_day() -> None:
+    trades = day_of([10] * (2 * BELIEVED))
+    chain = VolumeChain(KEY, DAY)
+    feed(chain, trades[:1])
+    feed(chain, [Trade(10**9, 10, 0, 0, 0, 100)])
+    feed(chain, trades[1:])
+    assert chain.last is not None and chain.last.total == trades[-1].total
+    assert chain.holes == []
+    after = day_of([10] * (2 * BELIEVED + 3))
+    (hole,) = feed(chain, [after[-2], after[-1]])
+    assert isinstance(hole, TickHole) and hole.to_volume - hole.from_volume == 10
+
+
+def test_a_date_of_yesterday_between_todays_trades_changes_nothing() -> None:
+    chains = Chains()
+    one, two, three = day_of([10, 20, 30])
+    for trade, day in ((one, "20261124"), (two, "20261123")):
+        assert chains.of(KEY, day).take(trade.seen, trade.quantity, live=True) is None
+    assert isinstance(chains.of(KEY, "20261124").take(three.seen, three.quantity, live=True), TickHole)
+
+
+def test_what_comes_late_after_a_hole_was_settled_is_no_piece_of_it() -> None:
+    one, two, three = day_of([10, 20, 30])
+    chain = VolumeChain(KEY, DAY)
+    (hole,) = feed(chain, [one, three])
+    assert isinstance(hole, TickHole)
+    chain.settled(hole.id)
+    assert feed(chain, [two]) == []

@@ -21,6 +21,7 @@ from observer.errors import EXIT_BUG, EXIT_OK, ConfigError
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.http import Answer, Transport
+from observer.kis.pacing import Local, Word
 from observer.kis.rest import Rows
 from observer.model.fields import MULTI_PRICE
 from observer.model.trading_day import TradingCalendar
@@ -431,12 +432,12 @@ class PollEars:
 
 
 def make_poller(
-    tmp_path: Path, symbols: int, quotations: FakeQuotations, single: bool = False, done_ns: int = 0, interval_s: float = 3600.0
+    tmp_path: Path, symbols: int, quotations: FakeQuotations, single: bool = False, done: Word | None = None, interval_s: float = 3600.0
 ) -> tuple[SwingPoller, PollEars]:
     ears = PollEars()
     keeper = CalendarKeeper(TradingCalendar("always"), tmp_path, None)
     names = [f"{number:06d}" for number in range(symbols)]
-    return SwingPoller(names, interval_s, single, quotations, keeper, ears, threading.Event(), done_ns), ears
+    return SwingPoller(names, interval_s, single, quotations, keeper, ears, threading.Event(), done), ears
 
 
 def test_a_cycle_asks_thirty_symbols_a_call_and_streams_each_answer(tmp_path: Path) -> None:
@@ -464,12 +465,23 @@ def test_a_cycle_is_polled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(quotations.asked) == 2
 
 
-def test_a_new_collector_does_not_poll_again_what_is_durable_but_polls_at_once_what_is_not(tmp_path: Path) -> None:
-    now = wall_ns()
-    done, waiting = FakeQuotations(), FakeQuotations()
-    make_poller(tmp_path, 2, done, done_ns=now)[0]._turn(now)
-    make_poller(tmp_path, 2, waiting, done_ns=now - 3600 * SECOND_NS)[0]._turn(now)
-    assert (len(done.asked), len(waiting.asked)) == (0, 1)
+def test_a_new_collector_polls_a_cycle_again_only_if_it_was_left_in_the_middle(tmp_path: Path) -> None:
+    now, word = wall_ns(), Local()
+    first, second, third = FakeQuotations(), FakeQuotations(), FakeQuotations()
+    stopped, ears = make_poller(tmp_path, 60, first, done=word)
+    ears.on_rows = stopped._stopping.set
+    stopped._turn(now)
+    make_poller(tmp_path, 60, second, done=word)[0]._turn(now)
+    make_poller(tmp_path, 60, third, done=word)[0]._turn(now)
+    assert [len(each.asked) for each in (first, second, third)] == [1, 2, 0]
+
+
+def test_cycles_between_the_start_and_the_first_poll_are_missed_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
+    poller.missed_since(clock[0] - 900 * SECOND_NS)
+    clock[0] += 1200 * SECOND_NS
+    poller._turn(clock[0])
+    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["09:00", "09:10"]
 
 
 def test_paper_is_asked_symbol_by_symbol(tmp_path: Path) -> None:
@@ -762,3 +774,20 @@ def test_a_configuration_without_live_symbols_has_no_stream(host: str, tmp_path:
 def test_without_credentials_it_ends_as_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         main(cast(Context, FakeContext(Config(), tmp_path, {})))
+
+
+def test_a_hole_that_the_collector_before_had_not_told_is_not_forgotten_before_the_archive_was_read(host: str, tmp_path: Path) -> None:
+    context = FakeContext(config_for(host), tmp_path, ENVIRON)
+    word = context.board.cell("role.collector.gap_from")
+    word.set(123)
+    collector = Collector(cast(Context, context), Credentials("a" * 36, "b" * 180))
+    collector.turn()
+    assert word.get() == 123, "killed now, its successor must find it"
+    context.board.cell("flow.collector.scalp.found_recv").set(NOTHING_FOUND)
+
+    def read() -> bool:
+        collector._look_at = 0
+        collector.turn()
+        return word.get() == 0
+
+    wait_until(read, 5, "the archive read, and nothing left to be told")

@@ -99,3 +99,31 @@ def test_no_more_than_a_bounded_part_of_the_day_is_read_back(archive: HandArchiv
 def test_an_empty_archive_has_no_end(tmp_path: Path) -> None:
     found = read_earlier([tmp_path / "none"], DAY, at("09:31:00"), [SAMSUNG], OURS, lambda: None)
     assert (found.last, found.holes) == ({}, [])
+
+
+def test_a_file_that_is_merged_while_it_is_read_is_not_taken_for_a_hole(archive: HandArchive, tmp_path: Path) -> None:
+    beside = HandArchive(tmp_path / "fallback")
+    archive.put(at("09:30:59"), live(1))
+    held = [beside.put(at("09:31:02"), live(2)), beside.put(at("09:31:03"), live(3))]
+    archive.put(at("09:31:04"), live(4))
+
+    def merge() -> None:
+        if (beside.root / held[0]).exists():
+            (archive.root / held[0]).with_name("09_31_00.64.jsonl").write_bytes((beside.root / held[0]).read_bytes())
+            (beside.root / held[0]).unlink()
+
+    roots = [archive.root, beside.root]
+    with pytest.raises(FileNotFoundError):
+        read_earlier(roots, DAY, at("09:30:00"), [SAMSUNG], OURS, merge)
+    assert read_earlier(roots, DAY, at("09:30:00"), [SAMSUNG], OURS, merge).holes == []
+
+
+def test_what_lies_in_two_places_while_it_is_merged_counts_once(archive: HandArchive, tmp_path: Path) -> None:
+    beside = HandArchive(tmp_path / "fallback")
+    for number in (1, 2, 3, 4):
+        archive.put(at("09:31:00") + number * SECOND_NS, live(number), number=64 if number in (2, 3) else 1)
+    for number in (2, 3):
+        beside.put(at("09:31:00") + number * SECOND_NS, live(number), seq=number)
+    archive.put(at("09:32:00"), live(5))
+    found = read(archive, beside)
+    assert (bounds(found), ends(found)) == ([], {SAMSUNG: 1005})

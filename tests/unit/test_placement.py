@@ -583,7 +583,7 @@ def test_an_archive_that_has_no_space_to_be_opened_is_kept_locked_so_that_the_ja
         scene.until(lambda: scene.acknowledged == scene.sent)
         assert scene.faults == ["archive:space"]
         assert scene.writer.placement.facts()["archive"]["locked"]
-        assert scene.board.get("archive.sweep_wanted") > 0
+        scene.until(lambda: scene.board.get("archive.sweep_wanted") > 0)
         patch.setattr(JsonlFileSink, "recover", refusing(errno.EROFS))
         scene.until(lambda: scene.faults == ["archive:read_only"])
         assert not scene.writer.placement.facts()["archive"]["locked"]
@@ -832,3 +832,19 @@ def test_a_writer_killed_at_each_of_its_calls_for_a_hole_leaves_it_whole_or_not_
         assert [path.read_bytes() for path in scene.archive.rglob(f"*backfill-{HOLE}.jsonl*")] == [fill.data]
         scene.end()
     assert 5 < number < 29, "each call was a bad moment once"
+
+
+def test_a_file_that_filled_a_hole_and_was_never_told_is_sealed_by_the_next_writer_and_not_written_again(scene: Scene) -> None:
+    fill = fill_of(scene)
+    path = scene.archive / fill.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(fill.data)
+    _kill(scene)
+    scene.begin_writer()
+    day = fill.path.split("/")[1]
+    scene.until(lambda: fill.path in read_seals(scene.archive, [day]))
+    scene.put(fill._replace(data=fill.data + fill.data))
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    assert path.read_bytes() == fill.data
+    system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
+    assert b'"event":"gap_unfillable"' in system and b'"records":2' in system, "what is said is what is there"

@@ -161,3 +161,25 @@ def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_al
     assert asked[0][2] == START - tick_gaps.OVERLAP_NS
     reader.turn(START)
     assert len(found) == 1 and len(asked) == 2
+
+
+def test_blind_over_the_days_first_trades_these_are_missing_but_not_what_nobody_had_asked_for() -> None:
+    gaps = Gaps()
+    gaps.incidents.append(("restart", START - 60 * SECOND_NS, START - 30 * SECOND_NS))
+    gaps.take(7)
+    assert gaps.told() == [], "a service that began in mid-day does not know of the morning"
+    blind = Gaps()
+    blind.incidents.append(("disconnect", START - 60 * SECOND_NS, START))
+    blind.take(7)
+    blind.take(8)
+    assert blind.told() == [(0, 1006, "disconnect")]
+
+
+def test_after_the_close_what_the_broker_counts_above_the_last_trade_is_missing_also_of_an_earlier_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tick_gaps, "wall_ns", lambda: START)
+    gaps = Gaps()
+    gaps.gaps.earlier(earlier(1003))
+    gaps.gaps.counted(SAMSUNG, 1010)
+    assert [bounds[:2] for bounds in gaps.told()] == [(1003, 1010)]

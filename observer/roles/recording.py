@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from observer.archive.filled import write_filled
 from observer.archive.seals import Seal
 from observer.board import pack
 from observer.clock import kst_text, wall_ns
@@ -21,15 +20,15 @@ from observer.delivery.fill import Fill
 from observer.delivery.inbox import Inbox, Verdict
 from observer.delivery.intake import Intake, Received
 from observer.journal import entry
-from observer.model import events
 from observer.model.record import system_tail
 from observer.roles.accounts import Accounts
 from observer.roles.figures import Figures, FlightLine, file_facts
+from observer.roles.filling import Filling
 from observer.roles.role import Context
 from observer.sinks.bus import EventBus
 from observer.sinks.event_log import EventLog
 from observer.sinks.jsonl import LostError
-from observer.sinks.store import ARCHIVE, Store
+from observer.sinks.store import Store
 
 log = logging.getLogger("observer.writer")
 
@@ -39,7 +38,6 @@ LOOK_S = 0.1
 RESEND_AGAIN_S = 0.5
 SEAL_AGAIN_S = 30.0
 FINISH_S = 3.0
-OTHER_FILL = "an earlier attempt left a file that has not as many records"
 
 
 class Recording:
@@ -76,6 +74,7 @@ class Recording:
         self._outbox = context.outbox()
         self._figures = Figures()
         self._flight_line = FlightLine(self._board)
+        self._filling = Filling(self._board, self._say, self._commit_own, lambda: self._outbox.acknowledged("system"))
         self.commits = 0
         self.quiet = False
         self._stalled: Batch | None = None
@@ -159,8 +158,7 @@ class Recording:
             OSError: the store refused.
         """
         seq = self._say("segment_sealed", "info", seal.to_data())
-        self._write_own()
-        self._commit()
+        self._commit_own()
         return 0 < seq <= self._outbox.acknowledged("system")
 
     def finish(self) -> None:
@@ -178,8 +176,7 @@ class Recording:
                 break
             self._take(received)
         self._write_flight()
-        self._write_own()
-        self._commit()
+        self._commit_own()
 
     def write_flight(self) -> None:
         """Write a line of the flight recorder now: after a fault something is to become durable soon.
@@ -216,26 +213,9 @@ class Recording:
 
     def _take(self, received: Received) -> None:
         if isinstance(received.batch, Fill):
-            self._take_fill(received.producer, received.batch)
+            self._filling.take(self._store, received.producer, received.batch)
         elif received.batch is not None:
             self._take_batch(received.producer, received.batch)
-
-    def _take_fill(self, producer: str, fill: Fill) -> None:
-        """Write what filled a hole, say so, and tell who sent it. On the fallback it is left: it will be sent again."""
-        done = self._board.cell(f"flow.{producer}.scalp.filled")
-        if self._store.name != ARCHIVE or done.get() >= pack(fill.incarnation, fill.number):
-            return
-        seal = write_filled(self._store.path, fill.path, fill.data)
-        event, told = fill.event, {**fill.told, "path": fill.path}
-        if seal is not None and seal.lines != fill.data.count(b"\n"):  # sealed by another attempt: what counts is what is there
-            event, told = events.GAP_UNFILLABLE, {**told, "reason": OTHER_FILL, "volume": None, "records": seal.lines}
-        seq = self._say(event, events.INFO if event == events.GAP_FILLED else events.WARNING, told)
-        if seal is not None:
-            self._say("segment_sealed", "info", seal.to_data())
-        self._write_own()
-        self._commit()
-        if 0 < seq <= self._outbox.acknowledged("system"):
-            done.set(pack(fill.incarnation, fill.number))
 
     def _take_batch(self, producer: str, batch: Batch) -> None:
         if batch.session not in self._sessions:
@@ -284,6 +264,10 @@ class Recording:
                     self._stalled = None  # the outbox holds it
                     self._outbox.restart()
                     raise
+
+    def _commit_own(self) -> None:
+        self._write_own()
+        self._commit()
 
     def _do_due(self, quiet: bool) -> None:
         now = time.monotonic()

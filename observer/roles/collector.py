@@ -19,7 +19,7 @@ from pathlib import Path
 
 from observer.archive.fallback import fallback_dir
 from observer.board import Cell
-from observer.clock import SECOND_NS, mono_ns, wall_ns
+from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
@@ -234,7 +234,7 @@ class Collector:
         filler = self.backfiller = Backfiller(
             calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), self._archive_takes, settled, tail.turn
         )
-        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler)
+        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
         flow.taken = gaps.taken
 
         # Until it is known where the session before ended, nobody may forget that it must be asked.
@@ -253,6 +253,10 @@ class Collector:
             roots, trades, self._producer.session, found,
             lambda: context.board.get("supervisor.hung") != 0,
         )  # fmt: skip
+
+    def _from_the_opening(self, now_ns: int) -> bool:
+        started = self._context.board.get("supervisor.started_wall")
+        return started > 0 and (kst_day(started) != kst_day(now_ns) or not self.keeper.calendar.receiving(started))
 
     def _archive_takes(self) -> bool:
         """Whether the writer records to the archive: on the fallback no hole is filled."""

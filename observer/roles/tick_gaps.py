@@ -55,9 +55,13 @@ class TickGaps:
         incidents: the track's newest incidents: kind, from and to, wall ns.
         shed: records shed, by symbol.
         filler: fills what was found.
+        from_the_opening: whether this service was there before the market opened on the day of a wall time, ns.
     """
 
-    def __init__(self, untold: Untold, incidents: Told, shed: Mapping[str, int], filler: Filler) -> None:
+    def __init__(
+        self, untold: Untold, incidents: Told, shed: Mapping[str, int], filler: Filler, from_the_opening: Callable[[int], bool]
+    ) -> None:
+        self._from_the_opening = from_the_opening
         self._filler = filler
         self._untold = untold
         self._incidents = incidents
@@ -118,6 +122,8 @@ class TickGaps:
     def _blind_at_the_beginning(self, chain: VolumeChain, recv_ns: int) -> TickHole | None:
         """What was traded before the first trade of the day is missing where we were there, and blind; else nobody had asked for it."""
         day = kst_day(recv_ns)
+        if not self._from_the_opening(recv_ns):
+            return None
         for kind, start, end in list(self._incidents):
             if kind != RESTART and start <= recv_ns and kst_day(end) == day:
                 return chain.began_before(start, kst_seconds_text(start))

@@ -38,7 +38,8 @@ class Gaps:
         self.incidents: deque[tuple[str, int, int]] = deque()
         self.shed: Counter[str] = Counter()
         self.filling: dict[str, TickHole] = {}
-        self.gaps = TickGaps(self.untold, self.incidents, self.shed, self)
+        self.from_the_opening = True
+        self.gaps = TickGaps(self.untold, self.incidents, self.shed, self, lambda _now_ns: self.from_the_opening)
         self._moments = Moments()
 
     def add(self, hole: TickHole) -> None:
@@ -168,6 +169,11 @@ def test_blind_over_the_days_first_trades_these_are_missing_but_not_what_nobody_
     gaps.incidents.append(("restart", START - 60 * SECOND_NS, START - 30 * SECOND_NS))
     gaps.take(7)
     assert gaps.told() == [], "a service that began in mid-day does not know of the morning"
+    late = Gaps()
+    late.from_the_opening = False
+    late.incidents.append(("disconnect", START - 60 * SECOND_NS, START))
+    late.take(7)
+    assert late.told() == [], "nor one that was cut in the afternoon"
     blind = Gaps()
     blind.incidents.append(("disconnect", START - 60 * SECOND_NS, START))
     blind.take(7)

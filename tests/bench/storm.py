@@ -25,6 +25,7 @@ import psutil
 from observer.archive.explanations import wall_of
 from observer.archive.verify import verify_days
 from observer.clock import SECOND_NS
+from observer.kis.reconnect import HELD_S
 from observer.model import events
 from tests.host.disk import Disk
 from tests.host.fault_storm import FaultsThatComeAndGo, kill_writers
@@ -192,6 +193,7 @@ def storm_cuts(cuts: int) -> bool:
         wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 20, "every subscription")
         stack.control("skip", ratio=0.01)
         for number in range(cuts):
+            time.sleep(HELD_S + 1)  # a session that was held so long is cut; others would climb the back-off
             pause(dice, 2.0)
             before = stack.durable()
             stack.control("cut", how=("rst", "fin", "close")[number % 3])
@@ -275,7 +277,7 @@ def main() -> int:
     parser.add_argument("--writer", type=int, default=200, help="kills of the writer (default %(default)s)")
     parser.add_argument("--faults", type=int, default=1000, help="kills of the writer while faults come and go (default %(default)s)")
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
-    parser.add_argument("--cuts", type=int, default=30, help="cuts of the connection while ticks are left out (default %(default)s)")
+    parser.add_argument("--cuts", type=int, default=10, help="cuts of the connection while ticks are left out (default %(default)s)")
     parser.add_argument("--only-cuts", action="store_true", help="nothing but these cuts")
     parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")
     options = parser.parse_args()

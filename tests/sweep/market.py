@@ -85,16 +85,21 @@ class Market:
         self.board.cell("role.writer.incarnation").set(self._incarnation)
         self.board.cell("role.collector.lane").set(LaneWord(self._lane, COLLECTOR, self._incarnation).packed())
         reading, writing = os.pipe()
+        ready, at_its_start = os.pipe()
 
         def main(context: Context) -> int:
             # strace is to see no write but those to the disk.
             setattr(logs.StderrHandler, "_write_some", lambda _self, data: os.writev(2, [data]))  # noqa: B010
+            os.write(at_its_start, b"x")  # what a new process writes of itself is behind it: nobody traces that
             os.read(reading, 1)
             return writer.main(context)
 
         self.child = Child("writer", main)
         self.child.fork(Context("writer", self._incarnation, self.board, self.settings, self._pool), lambda: os.close(writing))
         os.close(reading)
+        os.close(at_its_start)
+        os.read(ready, 1)
+        os.close(ready)
         self._pool.lane("collector", self._lane).close_reader()
         before(self.child.pid)
         os.write(writing, b"x")

@@ -11,7 +11,8 @@ A single total that is far too high looks like a hole, and every trade after it 
 followed on one another, these are the chain.
 
 A record of an auction phase (expected values) counts only where it follows on. Chains are kept for each channel and
-business day; the first trade of a day is a beginning, what was traded before it is not known.
+business day; the first trade of a day is a beginning: whether what was traded before it is missing only who calls knows
+(`before`, `began_before`).
 """
 
 from __future__ import annotations

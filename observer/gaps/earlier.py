@@ -9,7 +9,6 @@ not yet told. A hole has the same id whoever finds it.
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,9 +20,11 @@ import orjson
 from observer.archive.explanations import wall_of
 from observer.archive.layout import SegmentName, list_files, parse_segment
 from observer.archive.lines import WholeLines
+from observer.archive.system_records import read_system
 from observer.clock import SECOND_NS
 from observer.gaps.chain import Chains, Key, Seen
 from observer.gaps.holes import TickHole
+from observer.model import events
 
 MOST_BYTES = 512 * 1024 * 1024  # read back at most; what has not traded for so long begins a new chain
 
@@ -32,7 +33,6 @@ _TRADE = re.compile(
     rb'"source":"kis\.ws","tr":"(H0[A-Z]{2}CNT0)","symbol":"([0-9A-Z]++)",.*+\n',
     re.MULTILINE,
 )
-_GAP = re.compile(rb'"event":"gap","severity":"[a-z]+","data":\{"hole":"([0-9a-f]{16})"')
 
 
 class Earlier(NamedTuple):
@@ -75,8 +75,8 @@ def read_earlier(roots: Sequence[Path], day: str, since_ns: int, wanted: Collect
             for line in _trades(intervals[start], wanted, ours, pause):
                 _take(line, chains, sessions)
     last = {key: (of, chain.last) for key, of, chain in chains if chain.last is not None}
-    told = _told(roots, day)
-    holes = [(hole, sessions.apart(hole)) for _, _, chain in chains for hole in chain.holes if hole.id.encode() not in told]
+    told = {record.data.get("hole") for root in roots for record in read_system(root, {events.GAP}, [day])}
+    holes = [(hole, sessions.apart(hole)) for _, _, chain in chains for hole in chain.holes if hole.id not in told]
     missing = set(wanted) - last.keys()
     complete = _read_back([intervals[start] for start in reversed(starts) if start < first], missing, ours, pause, last)
     return Earlier(day, last, holes, complete)
@@ -123,19 +123,6 @@ def _trades(files: Sequence[Path], wanted: Collection[Key], ours: str, pause: Ca
                 if _key(line) in wanted and line[1].decode() != ours:
                     yield line
             pause()
-
-
-def _told(roots: Sequence[Path], day: str) -> set[bytes]:
-    """The ids of the holes that were told already."""
-    found: set[bytes] = set()
-    for root in roots:
-        for path in list_files(root, [day]):
-            name = parse_segment(path)
-            if name is not None and name.track == "system":
-                with contextlib.suppress(FileNotFoundError):
-                    for data in WholeLines(root / path):
-                        found.update(_GAP.findall(data))
-    return found
 
 
 def _key(line: re.Match[bytes]) -> Key:

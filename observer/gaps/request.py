@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from observer.archive.modes import give_to_owner
+from observer.archive.root import write_whole
 from observer.gaps.ledger import FILLED, TICKS, UNFILLABLE, Entry, Ledger
-from observer.kis.cache import read_private, write_private
-from observer.paths import Paths
+from observer.kis.cache import read_private
+from observer.paths import PRIVATE_DIR_MODE, Paths, make_dirs
 
 
 class Request(NamedTuple):
@@ -37,13 +37,8 @@ def leave_request(paths: Paths, request: Request) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path = request_path(paths)
-    write_private(path, {"day": request.day, "symbols": list(request.symbols)})
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        give_to_owner(descriptor, paths.runtime_dir)  # root may ask, and the service's account must be able to read it
-    finally:
-        os.close(descriptor)
+    make_dirs(paths.runtime_dir, PRIVATE_DIR_MODE)
+    write_whole(request_path(paths), json.dumps({"day": request.day, "symbols": list(request.symbols)}), 0o600)
 
 
 def take_request(path: Path) -> Request | None:

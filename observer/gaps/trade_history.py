@@ -8,7 +8,7 @@ does not (kis-protocol 9). The history is asked by time and answers the newest r
     pages      ···──third──┤ ├──────second──────┤ ├───────first─────────────┤
                            └─┘ what a second has beyond one answer is out of reach (5.6): the next page is a second earlier
 
-Guarantees: what is found lies inside the hole, one row beside the other, and overlaps neither itself nor what is archived;
+Guarantees: what is found lies inside the hole, one row beside the other, and does not overlap itself;
 found and missing together are the hole; every missing part says why. The time asked for only goes down, so a walk ends. It
 may stop after any page and go on later, or begin again: the same history gives the same rows. After an error of the call
 the walk stands where it stood.
@@ -36,7 +36,7 @@ LIMIT = "not asked for, as one hole may take so many answers and no more"
 BEGINS = "KIS's history of trades does not reach back so far"
 UNREADABLE = "KIS's answer had no row that is well formed"
 OVERFULL = "more trades in one second than an answer of KIS holds"
-CONTRADICTED = "KIS's history contradicts itself or what is archived"
+CONTRADICTED = "KIS's history contradicts itself, or what came live"
 NO_TRADE = "KIS's history has no trade there"
 
 Interval = tuple[int, int]
@@ -107,7 +107,7 @@ class Found(NamedTuple):
     Attributes:
         rows: in order of cumulative volume.
         missing: what is still missing, in the same order.
-        left_out: rows that were not well formed, or contradicted others or what is archived.
+        left_out: rows that were not well formed, or contradicted others or what came live.
     """
 
     rows: list[Snapshot]
@@ -125,16 +125,14 @@ class Walk:
 
     Args:
         stretch: the hole.
-        archived: parts of it that are archived after all, in order and apart from one another.
         most_pages: after so many answers the walk ends.
 
     Attributes:
         pages: answers so far.
     """
 
-    def __init__(self, stretch: Stretch, archived: Sequence[Interval] = (), most_pages: int = PAGES) -> None:
+    def __init__(self, stretch: Stretch, most_pages: int = PAGES) -> None:
         self._stretch = stretch
-        self._archived = tuple(archived)
         self._most_pages = most_pages
         self._first, self._until = stretch.seconds
         self._last = self._until
@@ -177,17 +175,17 @@ class Walk:
         """What is there so far."""
         rows: list[Snapshot] = []
         contradicting = set(self._contradicting)
-        taken = list(self._archived)
+        taken: list[Interval] = []
         last = self._stretch.from_volume
         for _, row in sorted(self._found.items()):
             start, end = _interval_of(row)
-            if start < last or _overlaps(self._archived, start, end):
+            if start < last:
                 contradicting.add((start, end))
                 continue
             last = end
             rows.append(row)
             taken.append((start, end))
-        holes = _between(self._stretch.from_volume, self._stretch.to_volume, sorted(taken))
+        holes = _between(self._stretch.from_volume, self._stretch.to_volume, taken)
         missing = tuple(Missing(start, end, self._why(start, end, contradicting)) for start, end in holes)
         return Found(rows, missing, len(self._malformed) + len(contradicting))
 

@@ -6,18 +6,18 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from observer import settings as observer_settings
-from observer.archive.lock import take_lock
 from observer.archive.verb_verify import parse_day
 from observer.clock import kst_day, wall_ns
 from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
-from observer.gaps.ledger import FILLED, FILLING, OPEN
+from observer.gaps.ledger import FILLED, FILLING, OPEN, State
 from observer.gaps.listing import listing, sentence
 from observer.gaps.request import Request, leave_request, left_to_fill
 from observer.gaps.verb_gaps import ledger_of
-from observer.settings import Settings
+from observer.status.terminal import configured_url, fetch
 from observer.terminal import console_of, drawn
 
 LOOK_S = 1.0
@@ -47,22 +47,26 @@ def run(args: argparse.Namespace) -> int:
             console.print(drawn(table))
         _say(f"{len(wanted):,} gaps would be asked for; KIS keeps the trades of today only, of other days minute bars")
         return EXIT_FOUND
-    if not _runs(settings):
-        raise UsageError("no service records to this archive", "start it (systemctl start observer): it fills by itself, and on request")
+    fetch(configured_url(args.config))  # without a service nobody would take the request
     try:
         leave_request(settings.paths, Request(day, tuple(args.symbol)))
     except OSError as error:
         what = f"the request cannot be left: {error.filename or settings.paths.runtime_dir}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error
-    return _watch(settings, day, wanted, time.monotonic())
+    return _watch(settings.paths.asset_dir, day, {entry.hole: entry.state for entry in ledger.entries if entry.hole in wanted})
 
 
-def _watch(settings: Settings, day: str, wanted: set[str], began: float) -> int:
-    """Show how far it is, until all is filled or said to be unfillable; Ctrl-C leaves the service at work."""
-    shown = ""
-    before = {entry.hole: entry.state for entry in ledger_of(settings.paths.asset_dir, day).entries}
+def _watch(root: Path, day: str, before: Mapping[str, State]) -> int:
+    """Show how far it is, until all is filled or said to be unfillable; Ctrl-C leaves the service at work.
+
+    Args:
+        root: the archive.
+        day: ``YYYYMMDD``.
+        before: what was asked for, and its state before that: one that could not be filled must be said anew.
+    """
+    shown, began, wanted = "", time.monotonic(), before.keys()
     while True:
-        entries = [entry for entry in ledger_of(settings.paths.asset_dir, day).entries if entry.hole in wanted]
+        entries = [entry for entry in ledger_of(root, day).entries if entry.hole in wanted]
         waiting = [entry for entry in entries if entry.state.name in (OPEN, FILLING) or entry.state == before.get(entry.hole)]
         filled = sum(entry.state.name == FILLED for entry in entries)
         said = f"{len(wanted) - len(waiting):,} of {len(wanted):,} gaps asked for, {filled:,} filled"
@@ -75,17 +79,6 @@ def _watch(settings: Settings, day: str, wanted: set[str], began: float) -> int:
             _say("the collector has begun with none of them yet: see observer status; the request stays with it")
             return EXIT_FOUND
         time.sleep(LOOK_S)
-
-
-def _runs(settings: Settings) -> bool:
-    """Whether a writer holds the archive."""
-    try:
-        os.close(take_lock(settings.paths.asset_dir))
-    except BlockingIOError:
-        return True
-    except OSError as error:
-        raise UsageError(f"{error.filename}: {error.strerror}", "run it as root, or as the account that runs Observer") from error
-    return False
 
 
 def _say(text: str) -> None:

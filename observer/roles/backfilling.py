@@ -224,6 +224,9 @@ class Backfiller:
             return
         log.info("asked to fill %d gaps of %s", len(entries), request.day)
         self._take(entries)
+        with self._lock:
+            for job in (self._jobs[entry.hole] for entry in entries if entry.hole in self._jobs):
+                job.due = min(job.due, time.monotonic())  # also one that waits because the broker refused
 
     def _take(self, entries: list[Entry]) -> None:
         for entry in entries:
@@ -255,6 +258,8 @@ class Backfiller:
             return
         event, told = _outcome(found, refusal, told)
         rows = [*found.rows, *(job.bars.bars() if found.missing else ())]
+        if left_out := found.left_out + job.bars.left_out:
+            log.warning("%d rows that KIS told of %s were not well formed, or fit nowhere, and are left out", left_out, stretch.symbol)
         if not rows:
             self._untold.tell(wall_ns(), event, events.WARNING, told)
         elif not self._deliver(missing, rows, event, told):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -12,6 +15,7 @@ from typing import Any
 
 import orjson
 import pytest
+import requests
 
 from observer.gaps.trade_history import OVERFULL
 from observer.model.truth import TruthRecord, read_truth
@@ -182,6 +186,39 @@ def test_after_each_trouble_nothing_is_missing_without_a_name(stack: StartStack,
     stop_and_verify(market)
     assert check(market), "the trouble cost something"
     assert {data["reason"] for data in told(market, "gap_unfillable")} <= {OVERFULL}
+
+
+def observer(market: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb as a user of the same host does."""
+    command = [sys.executable, "-m", "observer", "--config", str(market.config), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **market.environ}, timeout=60, cwd=market.directory)
+
+
+def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: StartStack) -> None:
+    market = stack(rate=100)
+    market.start()
+    wait_for_more(market, 200)
+    nothing = observer(market, "gaps")
+    assert (nothing.returncode, nothing.stdout[:16]) == (0, "nothing is known"), nothing.stdout + nothing.stderr
+    market.control("refuse", seconds=8)
+    market.control("skip", ticks=20)
+    wait_until(lambda: (market.status().get("gaps") or {"open": 0})["open"] > 5, 20, "gaps that wait, as the broker refuses")
+    wait_until(lambda: market.state()["faults"]["connections_refused_s"] == 0, 20, "a broker that answers")
+    shown = observer(market, "gaps")
+    assert shown.returncode == 1 and "open" in shown.stdout, shown.stdout + shown.stderr
+    dry = observer(market, "backfill", "--dry-run")
+    assert dry.returncode == 1 and "gaps would be asked for" in dry.stdout, dry.stdout + dry.stderr
+    asked = observer(market, "backfill")
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    settle(market)
+    done = observer(market, "gaps")
+    assert done.returncode == 0 and "nothing is missing any more" in done.stdout, done.stdout + done.stderr
+    assert "gaps in ticks" in observer(market, "status").stdout
+    metrics = requests.get(f"http://{market.listen}/metrics", timeout=5).text
+    assert re.search(r'observer_gaps\{state="filled"\} [1-9]', metrics) and 'observer_gaps{state="open"} 0' in metrics
+    assert re.search(r"observer_rest_calls_per_second [1-9]", metrics)
+    stop_and_verify(market)
+    assert check(market)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

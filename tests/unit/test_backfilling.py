@@ -52,7 +52,7 @@ class FakeBroker:
         if self.refusals:
             raise self.refusals.pop(0)
         rows = [self.row(total) for total in sorted(self.has, reverse=True)]
-        return Page(TRADE_HISTORY, rows, wall_ns())
+        return Page(TRADE_HISTORY, rows, NOW)
 
     def row(self, total: int) -> dict[str, str]:
         plain = ("prdy_vrss", "prdy_ctrt", "askp", "bidp", "tday_rltv")
@@ -62,10 +62,10 @@ class FakeBroker:
         }  # fmt: skip
 
     def time_itemchartprice(self, market: str, symbol: str, until: str) -> Page:
-        return Page(BARS_TODAY, [], wall_ns())
+        return Page(BARS_TODAY, [], NOW)
 
     def time_dailychartprice(self, market: str, symbol: str, day: str, until: str) -> Page:
-        return Page(BARS_TODAY, [], wall_ns())
+        return Page(BARS_TODAY, [], NOW)
 
     def send_fill(self, fill: Fill) -> bool:
         self.sent.append(fill)
@@ -108,6 +108,7 @@ class Filling:
 
 @pytest.fixture
 def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
+    monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)  # midnight may come
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
     monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
@@ -189,8 +190,10 @@ def test_a_defect_costs_one_hole_and_not_the_thread(filling: Filling, monkeypatc
         patch.setattr(filling.broker, "row", lambda _total: 1 / 0)
         filling.filler.add(hole(1200, 1203))
         wait_until(lambda: filling.filler.open == 0, 5, "the defect")
-    filling.filler.add(hole(1300, 1303))
+    other = hole(1300, 1303)
+    filling.filler.add(other)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert [fill.told["hole"] for fill in filling.broker.sent] == [other.id]
 
 
 def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(
@@ -267,8 +270,10 @@ def test_a_defect_in_what_is_asked_for_besides_costs_no_hole(filling: Filling) -
         raise RuntimeError("a defect")
 
     filling.filler._besides = defect
-    filling.filler.add(hole(1200, 1203))
+    missing = hole(1200, 1203)
+    filling.filler.add(missing)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert filling.settled == [missing.id]
 
 
 def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling, tmp_path: Path) -> None:
@@ -276,4 +281,17 @@ def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling,
     before = hole(1200, 1203, date="20261123")
     archive.say("gap", before.to_data("lost_ticks"), at("10:00:00"))
     filling.filler.take_over(archive.root)
-    wait_until(lambda: filling.events("gap_unfillable") == [before.id], 5, "its end")
+    wait_until(lambda: filling.filler.unfillable == 1, 5, "its end")
+    assert filling.events("gap_unfillable") == [before.id]
+
+
+def test_a_request_does_not_wait_until_a_refusal_is_forgotten(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "AGAIN_S", (1000.0,))
+    archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1203)
+    archive.say("gap", missing.to_data("lost_ticks"), NOW)
+    filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")]
+    filling.filler.take_over(archive.root)
+    wait_until(lambda: filling.broker.asked and not filling.broker.refusals, 5, "a refusal")
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert len(filling.broker.asked) == 2

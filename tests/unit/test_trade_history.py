@@ -206,11 +206,11 @@ def test_trades_that_the_history_does_not_have_are_missing_for_that_reason() -> 
     assert [interval(trade) for trade in found.rows] == [(20, 30), (40, 50)]
 
 
-def test_no_row_is_taken_that_overlaps_what_is_archived() -> None:
-    rows = [row("100005", 65, 15), row("100004", 45, 10), row("100003", 35, 5), row("100002", 30, 10), row("100001", 20, 5)]
-    found = walked(Walk(stretch(20, 60), archived=[(28, 30), (45, 50)]), Pages([rows]))
-    assert [interval(trade) for trade in found.rows] == [(30, 35), (35, 45)]
-    assert found.missing == ((20, 28, trade_history.CONTRADICTED), (50, 60, trade_history.CONTRADICTED))
+def test_no_row_is_taken_that_reaches_out_of_the_hole() -> None:
+    rows = [row("100005", 65, 15), row("100004", 50, 10), row("100003", 40, 10), row("100002", 30, 20)]
+    found = walked(Walk(stretch(20, 60)), Pages([rows]))
+    assert [interval(trade) for trade in found.rows] == [(30, 40), (40, 50)]
+    assert found.missing == ((20, 30, trade_history.CONTRADICTED), (50, 60, trade_history.CONTRADICTED))
     assert found.left_out == 2
 
 

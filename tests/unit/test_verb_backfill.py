@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from observer import settings as observer_settings
-from observer.archive.lock import take_lock
-from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+from observer.errors import EXIT_FOUND, EXIT_OK
 from observer.gaps import verb_backfill
-from observer.gaps.request import Request, request_path, take_request
+from observer.gaps.request import Request, leave_request, request_path, take_request
+from observer.paths import Paths
+from observer.status.terminal import NoAnswer
 from tests.hand_archive import DAY, at
 from tests.unit.test_ledger import data_of
 from tests.unit.test_verb_gaps import Host
@@ -34,11 +34,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.fixture
-def writer(host: Host) -> Iterator[None]:
-    """A writer holds the archive."""
-    lock = take_lock(host.archive.root)
-    yield
-    os.close(lock)
+def service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service answers."""
+    monkeypatch.setattr(verb_backfill, "fetch", lambda _url: {})
 
 
 def backfill(host: Host, *symbols: str, dry_run: bool = False) -> int:
@@ -67,7 +65,7 @@ def collect(host: Host, events: dict[int, str], taken: list[Request]) -> threadi
     return thread
 
 
-@pytest.mark.usefixtures("writer")
+@pytest.mark.usefixtures("service")
 def test_what_is_not_filled_is_asked_for_and_watched_to_its_end(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     taken: list[Request] = []
     thread = collect(host, {1: "gap_filled", 2: "gap_filled"}, taken)
@@ -77,7 +75,7 @@ def test_what_is_not_filled_is_asked_for_and_watched_to_its_end(host: Host, caps
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 gaps asked for, 2 filled"
 
 
-@pytest.mark.usefixtures("writer")
+@pytest.mark.usefixtures("service")
 def test_what_stays_missing_is_the_exit_code_also_when_it_was_so_before(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     taken: list[Request] = []
     thread = collect(host, {2: "gap_unfillable"}, taken)
@@ -87,7 +85,7 @@ def test_what_stays_missing_is_the_exit_code_also_when_it_was_so_before(host: Ho
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 gaps asked for, 0 filled"
 
 
-@pytest.mark.usefixtures("writer")
+@pytest.mark.usefixtures("service")
 def test_a_request_that_nobody_takes_is_said(host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verb_backfill, "TAKEN_S", 0.05)
     assert backfill(host) == EXIT_FOUND
@@ -96,7 +94,7 @@ def test_a_request_that_nobody_takes_is_said(host: Host, capsys: pytest.CaptureF
 
 
 def test_without_a_service_nothing_is_asked_for(host: Host) -> None:
-    with pytest.raises(UsageError, match="no service records to this archive"):
+    with pytest.raises(NoAnswer):
         backfill(host)
     assert not path_of(host).exists()
 
@@ -113,3 +111,17 @@ def test_where_all_is_filled_nothing_is_to_be_done(host: Host, capsys: pytest.Ca
         host.archive.say("gap_filled", data_of("gap_filled", f"{number:016x}"), at("10:00:00"))
     assert backfill(host) == EXIT_OK
     assert capsys.readouterr().out.startswith("nothing can be filled: 3 gaps on 20261123: 3 filled")
+
+
+@pytest.mark.usefixtures("service")
+def test_what_was_filled_before_anybody_looked_is_not_waited_for(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector is quicker than our first look."""
+    real = leave_request
+
+    def quick(paths: Paths, request: Request) -> None:
+        real(paths, request)
+        for number in (1, 2):
+            host.archive.say("gap_filled", data_of("gap_filled", f"{number:016x}"), at("10:00:00") + number)
+
+    monkeypatch.setattr(verb_backfill, "leave_request", quick)
+    assert backfill(host) == EXIT_OK

@@ -263,6 +263,8 @@ class Collector:
         return self._context.board.get("archive.place") == PLACES[ARCHIVE]
 
     def _just_closed(self, now_ns: int) -> bool:
+        if self.earlier is None or not self.earlier.done:  # up to where the channels came is not known yet
+            return False
         return self.keeper.calendar.just_closed(now_ns)
 
     def _run_poller(self) -> None:

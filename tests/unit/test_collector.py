@@ -22,12 +22,13 @@ from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.http import Answer, Transport
 from observer.kis.pacing import Local, Word
-from observer.kis.rest import Rows
+from observer.kis.rest import Quotations, Rows
 from observer.model.fields import MULTI_PRICE
 from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
+from observer.roles import poll_gaps, tail_check, tick_gaps
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
@@ -791,3 +792,24 @@ def test_a_hole_that_the_collector_before_had_not_told_is_not_forgotten_before_t
         return word.get() == 0
 
     wait_until(read, 5, "the archive read, and nothing left to be told")
+
+
+def test_the_whole_collector_tells_polls_that_were_missed_and_trades_behind_the_last_one(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(poll_gaps, "LATE_S", 0.2)
+    monkeypatch.setattr(tail_check, "AFTER_S", 0)
+    monkeypatch.setattr(SwingPoller, "_ask", lambda _self, _batch: None)
+    context, codes = FakeContext(config_for(host), tmp_path, ENVIRON), list[int]()
+    monkeypatch.setattr(tick_gaps, "kst_day", lambda _now_ns: "20261120")
+    monkeypatch.setattr(TradingCalendar, "just_closed", lambda _self, _now_ns: len(context.fake.lines) >= 5)
+    monkeypatch.setattr(Quotations, "cumulative_volume", lambda _self, _market, _symbol: 7)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+    thread = run(context, codes)
+    wait_until(lambda: len(context.fake.of("gap")) >= 2, 10, "a gap in the polls, and one behind the last tick")
+    context.stopping.set()
+    thread.join(10)
+    told = {data["kind"]: data for data in context.fake.of("gap")}
+    assert told["polls"]["symbols"] == ["005930", "999999"]
+    assert (told["ticks"]["symbol"], told["ticks"]["to_volume"]) == ("005930", 7)

@@ -27,10 +27,13 @@ ROLL_S = 2
 
 
 @contextlib.contextmanager
-def frozen(small: Disk, market: Stack, call: str, files: list[Path]) -> Iterator[int]:
-    """The disk, frozen while the writer is about to do ``call`` on one of ``files``; yields its pid. Thawed at the end."""
+def frozen(small: Disk, market: Stack, call: str, files: list[Path], refused: str = "") -> Iterator[int]:
+    """The disk, frozen while the writer is about to do ``call`` on one of ``files``; yields its pid. Thawed at the end.
+
+    The call is provoked by the first ``refused`` on one of them, which finds no space.
+    """
     writer = market.pid("writer")
-    with held_at(writer, call, files, market.directory):
+    with held_at(writer, call, files, market.directory, refused):
         small.freeze()
     try:
         wait_until(lambda: hangs(writer), 5, "a writer that hangs")
@@ -95,10 +98,9 @@ def test_frozen_in_the_middle_of_a_cut(disk: MakeDisk, recorder: MakeStack, figu
     market.start()
     probe, durability = Probe(market), Durability(market)
     now = int(time.time()) // 60 * 60
-    with (
-        filled(small),
-        frozen(small, market, "ftruncate", [market.archive / segment_path("scalp", now + ahead) for ahead in (0, 60)]) as stuck,
-    ):
+    files = [market.archive / segment_path("scalp", now + ahead) for ahead in (0, 60)]
+    # A disk that is really full may be left over its mark `stop` before a write was refused: then nothing is cut.
+    with frozen(small, market, "ftruncate", files, refused="write") as stuck:
         goes_on_elsewhere(market, figure, "in the middle of a cut", durability, stuck)
     is_whole_again(market, probe)
 

@@ -56,13 +56,22 @@ def attached(pid: int, what: Sequence[str], directory: Path, options: Sequence[s
 
 
 @contextlib.contextmanager
-def held_at(pid: int, call: str, paths: Sequence[Path], directory: Path) -> Iterator[None]:
+def held_at(pid: int, call: str, paths: Sequence[Path], directory: Path, refused: str = "") -> Iterator[None]:
     """Hold the process ``pid`` where it is about to make ``call`` on one of ``paths``; at the end it makes it.
 
     strace is killed at the end, not asked: to let go in order it would wait until the call came back.
+
+    Args:
+        pid: the process.
+        call: the system call.
+        paths: the files it is looked for on.
+        directory: for strace's own words.
+        refused: another call whose first one on these files finds no space.
     """
     options = [*(f"-P{path}" for path in paths), "-e", f"inject={call}:delay_enter={HELD_US}:when=1"]
-    with attached(pid, [f"trace={call}"], directory, options) as strace:
+    if refused:
+        options += ["-e", f"inject={refused}:error=ENOSPC:when=1"]
+    with attached(pid, [f"trace={call},{refused}" if refused else f"trace={call}"], directory, options) as strace:
         wait_until(lambda: _stands_at(pid, SYSCALLS[call]), 15, f"a process that is about to {call}")
         yield
         strace.kill()

@@ -196,13 +196,13 @@ def observer(market: Stack, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: StartStack) -> None:
     market = stack(rate=100)
-    market.start()
+    service = market.start()
     wait_for_more(market, 200)
     nothing = observer(market, "gaps")
     assert (nothing.returncode, nothing.stdout[:16]) == (0, "nothing is known"), nothing.stdout + nothing.stderr
-    market.control("refuse", seconds=8)
+    market.control("refuse", seconds=12)
     market.control("skip", ticks=20)
-    wait_until(lambda: (market.status().get("gaps") or {"open": 0})["open"] > 5, 20, "gaps that wait, as the broker refuses")
+    wait_until(lambda: "is not filled yet" in service.text(), 20, "a gap that waits, as the broker refuses")
     wait_until(lambda: market.state()["faults"]["connections_refused_s"] == 0, 20, "a broker that answers")
     shown = observer(market, "gaps")
     assert shown.returncode == 1 and "open" in shown.stdout, shown.stdout + shown.stderr

@@ -192,7 +192,7 @@ class Collector:
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
         self.poller = SwingPoller(
-            config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
+            lambda due_ns: config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"),
         )  # fmt: skip
         self.sources.append(source)

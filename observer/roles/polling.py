@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,7 +90,7 @@ class SwingPoller:
     """Polls.
 
     Args:
-        symbols: what is polled.
+        symbols: what the cycle that is due at a moment (wall ns) polls.
         interval_s: length of a cycle.
         single: one symbol a call (paper).
         quotations: the calls.
@@ -103,7 +103,7 @@ class SwingPoller:
 
     def __init__(
         self,
-        symbols: Sequence[str],
+        symbols: Callable[[int], Sequence[str]],
         interval_s: float,
         single: bool,
         quotations: Quoter,
@@ -112,7 +112,7 @@ class SwingPoller:
         stopping: threading.Event,
         done: Word | None = None,
     ) -> None:
-        self._symbols = tuple(symbols)
+        self._symbols = symbols
         self._interval_ns = int(interval_s * SECOND_NS)
         self._single = single
         self._quotations = quotations
@@ -145,13 +145,14 @@ class SwingPoller:
 
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
-        if self._symbols and cycle != self._done_cycle and self._keeper.polling(now):
+        symbols = self._symbols(self._due(cycle))
+        if symbols and cycle != self._done_cycle and self._keeper.polling(now):
             with self._lock:
                 if self._first_cycle:
                     self._miss(self._done_cycle + 1, cycle)
                 self._first_cycle = self._first_cycle or cycle
                 self._done_cycle = cycle
-            self._poll(cycle)
+            self._poll(cycle, symbols)
             if not self._stopping.is_set():
                 self._done.set(cycle)
 
@@ -168,7 +169,7 @@ class SwingPoller:
         """The cycles ``start`` … ``end`` - 1 never were."""
         for cycle in range(start, end):
             if self._keeper.polling(self._due(cycle)):
-                self._listener.missed(self._due(cycle), self._symbols)
+                self._listener.missed(self._due(cycle), self._symbols(self._due(cycle)))
 
     def _due(self, cycle: int) -> int:
         return cycle * self._interval_ns - KST_OFFSET_S * SECOND_NS
@@ -176,17 +177,17 @@ class SwingPoller:
     def _until_next(self, now: int) -> float:
         return (self._interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self._interval_ns) / SECOND_NS
 
-    def _poll(self, cycle: int) -> None:
+    def _poll(self, cycle: int, symbols: Sequence[str]) -> None:
         began = mono_ns()
         size = 1 if self._single else SYMBOLS_A_CALL
         got, failed = 0, 0
         missing: list[str] = []
         unreached: list[str] = []
-        for start in range(0, len(self._symbols), size):
-            batch = self._symbols[start : start + size]
+        for start in range(0, len(symbols), size):
+            batch = symbols[start : start + size]
             if not self._wait_for_room() or not self._goes_on(cycle):
-                failed += len(self._symbols) - start
-                unreached += self._symbols[start:]
+                failed += len(symbols) - start
+                unreached += symbols[start:]
                 break
             rows = self._ask(batch)
             if rows is None:
@@ -196,7 +197,7 @@ class SwingPoller:
             got += len(rows.by_symbol)
             missing += rows.missing
             self._listener.rows(rows)
-        self.coverage = Coverage(len(self._symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
+        self.coverage = Coverage(len(symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
         if missing:
             self._listener.unknown(tuple(missing))
         if unreached and not self._stopping.is_set():

@@ -438,7 +438,7 @@ def make_poller(
     ears = PollEars()
     keeper = CalendarKeeper(TradingCalendar("always"), tmp_path, None)
     names = [f"{number:06d}" for number in range(symbols)]
-    return SwingPoller(names, interval_s, single, quotations, keeper, ears, threading.Event(), done), ears
+    return SwingPoller(lambda due_ns: names, interval_s, single, quotations, keeper, ears, threading.Event(), done), ears
 
 
 def test_a_cycle_asks_thirty_symbols_a_call_and_streams_each_answer(tmp_path: Path) -> None:
@@ -534,7 +534,7 @@ def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, inte
     clock = [int(datetime.fromisoformat(begin).timestamp()) * SECOND_NS]
     keeper = CalendarKeeper(TradingCalendar(), tmp_path, None)
     symbols = [f"{number:06d}" for number in range(90)]
-    poller = SwingPoller(symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
+    poller = SwingPoller(lambda due_ns: symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
     monkeypatch.setattr("observer.roles.polling.wall_ns", lambda: clock[0])
     return clock, poller, ears
 

@@ -128,9 +128,11 @@ class Stack:
         where = {"rest": self.where["rest"], "ws": self.where["ws"], "root": self.archive, "listen": self.listen, "symbols": symbols}
         self.config.write_text(configuration(**{**where, **settings}))
 
-    def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
-        """Start the service; by default wait until ticks are durable."""
-        arguments = ["-m", "observer", "--config", str(self.config), "run"]
+    def start(
+        self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = (), module: str = "observer"
+    ) -> Process:
+        """Start the service, or a ``module`` that runs it; by default wait until ticks are durable."""
+        arguments = ["-m", module, "--config", str(self.config), "run"]
         self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
         if until_data:
             wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from observer.supervisor.systemd import STATUS_S, Systemd
+from tests.waiting import wait_until
 
 FILLING = b"x"
 
@@ -29,10 +31,11 @@ def notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.s
         yield end
 
 
-@pytest.mark.timeout(20)
 def test_a_notify_socket_that_nobody_reads_does_not_stop_the_supervisor(notify: socket.socket) -> None:
     systemd = Systemd()
-    systemd.turn(1.0, "recording")
+    turn = threading.Thread(target=systemd.turn, args=(1.0, "recording"), daemon=True)
+    turn.start()
+    wait_until(lambda: not turn.is_alive(), 10, "a turn of the supervisor")
     with contextlib.suppress(BlockingIOError):
         while True:
             assert notify.recv(4096) == FILLING, "what found no room is dropped"

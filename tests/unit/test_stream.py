@@ -455,6 +455,13 @@ def test_a_server_that_is_no_websocket_is_refused_in_time(start: Start) -> None:
             Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
 
 
+def test_a_handshake_that_nobody_answers_ends_in_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("observer.kis.wire.CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(WireEnded, match="handshake was not answered") as ended:
+        Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+    assert ended.value.unreachable
+
+
 def test_a_message_over_the_limit_ends_the_connection_and_not_the_process(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("observer.kis.wire.MESSAGE_LIMIT", 5000)
 

@@ -1,8 +1,8 @@
 """One pace for the whole key: calls stand evenly apart, in bursts never.
 
 KIS counts the calls of an app key over a sliding window and refuses bursts below the nominal limit, too (kis-protocol
-3.1). So all calls of this process go through one `Pace`, retries included. Its state is two numbers, the time of the next
-free place and the gap, which may live on the board: a new collector goes on where the old one stood.
+3.1). So all calls of this process go through one `Pace`, retries and tokens included. Its state is three numbers, the time of
+the next free place, the gap and when that changed, which may live on the board: a new collector goes on where the old one stood.
 
     configured gap ──refused──▶ half as long again, at most a second ──CALM_S without a refusal──▶ a fifth shorter … configured
 
@@ -12,6 +12,7 @@ waits for more than one background call; after `back_off` nobody calls for at le
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -68,15 +69,21 @@ class Pace:
         per_second: calls a second.
         next_at: holds when the next call may be made, monotonic ns.
         wider: holds the gap, ns, while it is wider than configured; else 0.
+        changed_at: holds when the gap last changed, monotonic ns. Restarts that follow on one another must not pass for no calm.
         jitter: a random number from 0 to 1.
     """
 
     def __init__(
-        self, per_second: float, next_at: Word | None = None, wider: Word | None = None, jitter: Callable[[], float] = random.random
+        self,
+        per_second: float,
+        next_at: Word | None = None,
+        wider: Word | None = None,
+        changed_at: Word | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._configured = int(SECOND_NS / per_second)
+        self._configured = math.ceil(SECOND_NS / per_second)  # rounded down, one call too many would fit into a second
         self._wider = wider or Local()
-        self._changed_at = mono_ns()
+        self._changed_at = changed_at or Local()
         self._next_at = next_at or Local()
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -112,9 +119,9 @@ class Pace:
     def _narrowed(self, now_ns: int) -> int:
         """The gap; a little less wide when nothing was refused for CALM_S."""
         gap = self._gap
-        if gap > self._configured and now_ns - self._changed_at >= CALM_S * SECOND_NS:
+        if gap > self._configured and now_ns - self._changed_at.get() >= CALM_S * SECOND_NS:
             gap = max(self._configured, int(gap * NARROWER))
-            self._changed_at = now_ns
+            self._changed_at.set(now_ns)
             self._wider.set(gap if gap > self._configured else 0)
         return gap
 
@@ -146,6 +153,6 @@ class Pace:
         """The broker said that calls come too fast: nobody calls for 1 to 1.5 s, and then more slowly for some time."""
         pause = int((BACK_OFF_S + BACK_OFF_JITTER_S * self._jitter()) * SECOND_NS)
         with self._lock:
+            self._changed_at.set(now_ns)
             self._wider.set(int(self._gap * WIDER))
-            self._changed_at = now_ns
             self._next_at.set(max(self._next_at.get(), now_ns + pause))

@@ -158,6 +158,11 @@ class Backfiller:
         """Holes that wait to be filled."""
         return len(self._jobs)
 
+    @property
+    def knows(self) -> bool:
+        """Whether what earlier collectors left open is among them."""
+        return self._root is not None and self._left_by is None
+
     def add(self, hole: TickHole) -> None:
         """A hole was just found."""
         self._add(Missing.of(hole), SETTLE_S)
@@ -178,7 +183,7 @@ class Backfiller:
 
     def take_over(self, root: Path) -> None:
         """Go on with what earlier collectors left open in the last days on the archive at ``root``."""
-        self._root = self._left_by = root
+        self._left_by = self._root = root  # in this order: `knows` may be asked in between
 
     def run(self) -> None:
         """Fill until stopped. Nothing that goes wrong with a hole ends it."""
@@ -212,8 +217,8 @@ class Backfiller:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S[0])
             return
-        self._left_by = None
         self._take(left)
+        self._left_by = None
 
     def _hear(self, root: Path, request: Request) -> None:
         """Somebody asks for a day's holes, also for those that could not be filled before."""

@@ -95,7 +95,8 @@ class Collector:
         self._polls_resumed = False
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
-        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
+        self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"), self._cell("rest_gap_at"))
+        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir, self._take_place)
         self.sources: list[Source] = []
         self.blind: dict[str, Blindness] = {}
         self.flows: dict[str, Flow] = {}
@@ -180,7 +181,6 @@ class Collector:
         flow = self._flow("swing", rules)
         blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
         source = Source("swing", self._run_poller)
-        self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"))
         self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
         calendar = TradingCalendar(config.market.calendar, nxt)
@@ -273,6 +273,9 @@ class Collector:
     def _run_stream(self) -> None:
         assert self.stream is not None, "the thread starts after everything is built"
         self.stream.run()
+
+    def _take_place(self) -> bool:
+        return self.pace.take(self._context.stopping, lambda: None)
 
     def _business_date(self) -> str:
         return self.keeper.calendar.business_date(wall_ns())

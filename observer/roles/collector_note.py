@@ -59,7 +59,9 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
 
 def _gaps(collector: Collector) -> dict[str, int] | None:
     filler = collector.backfiller
-    return None if filler is None else {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
+    if filler is None or not filler.knows:  # else none would be open after each restart, until the archive was read
+        return None
+    return {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
 
 
 def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:

@@ -1,4 +1,5 @@
-"""The control side: `POST /control/<fault>` with a JSON object sets a fault, `GET /control/state` tells how things are.
+"""The control side: `POST /control/<fault>` with a JSON object sets a fault, `GET /control/state` tells how things are,
+`GET /control/arrivals` when each REST call came.
 
 Every fault is acknowledged with what it did. Times are seconds unless a name says `ms`.
 
@@ -12,6 +13,8 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     rate     {"seconds":2}                                                    EGW00201 for every quotation call
     hold     {"seconds":30}                                                   OPSP8996 for every new session
     refuse   {"seconds":5}                                                    new connections and REST calls are thrown out
+    maintain {"seconds":60}                                                   sessions are closed; REST answers 503 in HTML, WebSocket 503
+    burst    {"records":11}                                                   so many trades in every frame; 0 ends it
     grow     {"fields":2}                                                     so many more fields in every trade; 0 ends it
     limit    {"registrations":20}                                             fewer subscriptions a session
     speed    {"rate":3000, "books_rate":0}                                    ticks and books a second
@@ -28,11 +31,13 @@ from observer.model.truth import NOBODY
 from observer.simulator.connection import Connection
 from observer.simulator.faults import FOR_EVER, Refusal
 from observer.simulator.host import Host
+from observer.simulator.market import BURST_MAX
 from observer.simulator.rest import Request
 from observer.simulator.terms import MAX_REGISTRATIONS, Answer
 
 PREFIX = "/control/"
 MANY = 1 << 30
+GOING_AWAY = 1001
 GARBAGE = (
     "0|H0STCNT0|001|005930^101530^61000",
     "0|H0STCNT0|002|" + "^".join(["1"] * 47),
@@ -73,6 +78,8 @@ class Control:
             "rate": self._rate,
             "hold": self._hold,
             "refuse": self._refuse,
+            "maintain": self._maintain,
+            "burst": self._burst,
             "grow": self._grow,
             "limit": self._limit,
             "speed": self._speed,
@@ -84,6 +91,8 @@ class Control:
         name = request.path.removeprefix(PREFIX)
         if name == "state":
             return Answer(200, self.host.call(self.state)), 0.0
+        if name == "arrivals":
+            return Answer(200, {"arrivals": self.host.call(self.host.arrivals.told)}), 0.0
         if name not in self._faults or request.method != "POST":
             return Answer(404, {"error": f"no fault {name!r}", "faults": sorted(self._faults)}), 0.0
         try:
@@ -171,6 +180,17 @@ class Control:
     def _refuse(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.faults.connections_refused_until = _end(body)
         return {"seconds": body["seconds"]}
+
+    def _maintain(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.host.faults.maintained_until = _end(body)
+        closed = self.host.open_connections()
+        for connection in closed:
+            self.host.cut(connection, "close", GOING_AWAY)
+        return {"seconds": body["seconds"], "connections": [each.number for each in closed]}
+
+    def _burst(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.host.faults.burst = _number(body, "records", BURST_MAX)
+        return {"records": self.host.faults.burst}
 
     def _grow(self, body: Mapping[str, Any]) -> dict[str, Any]:
         fields = _number(body, "fields", 1)

@@ -35,6 +35,8 @@ class Faults:
     rate_refused_until: int = 0
     held_until: int = 0
     connections_refused_until: int = 0
+    maintained_until: int = 0
+    burst: int = 0
     grown: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     rng: random.Random = field(default_factory=random.Random, repr=False)
@@ -70,6 +72,10 @@ class Faults:
         """Whether new connections are thrown out at once."""
         return mono < self.connections_refused_until
 
+    def maintained(self, mono: int) -> bool:
+        """Whether the host is away and what stands in front of it answers."""
+        return mono < self.maintained_until
+
     def rate_refused(self, mono: int) -> bool:
         """Whether every quotation call earns EGW00201."""
         return mono < self.rate_refused_until
@@ -91,7 +97,7 @@ class Faults:
 
     def state(self, mono: int) -> dict[str, Any]:
         """The faults in force, with the seconds they have left."""
-        ends = ("silent", "rate_refused", "held", "connections_refused")
+        ends = ("silent", "rate_refused", "held", "connections_refused", "maintained")
         left = {f"{name}_s": round(max(0, getattr(self, f"{name}_until") - mono) / 1e9, 3) for name in ends}
         return {
             **left,
@@ -99,6 +105,7 @@ class Faults:
             "rest_delay_ms": self.rest_delay_ns / 1e6,
             "skip_left": self.skip_left,
             "skip_ratio": self.skip_ratio,
+            "burst": self.burst,
             "grown": self.grown.count("^"),
             "refusals": {kind: asdict(refusal) for kind, refusal in self.refusals.items() if refusal.calls > 0 and mono < refusal.until},
         }

@@ -24,13 +24,14 @@ from typing import Any, TypeVar
 
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.model.truth import NOBODY, answer_line, event_line, record_line
+from observer.simulator.arrivals import Arrivals
 from observer.simulator.auth import Auth
 from observer.simulator.connection import Connection
 from observer.simulator.faults import Faults
 from observer.simulator.market import BOOK_TRS, TRADE_TRS, UNIFIED, Market, moment_at, on_nxt
 from observer.simulator.rest import Request, Rest
 from observer.simulator.subscriptions import PINGPONG, Subscriptions
-from observer.simulator.terms import Answer, Terms
+from observer.simulator.terms import UNAVAILABLE, Answer, Terms, closed_for_maintenance
 from observer.simulator.truth import TruthFile
 
 log = logging.getLogger("observer.simulator")
@@ -71,6 +72,7 @@ class Host:
         self.market = Market(seed, symbols, moment_at(wall_ns()))
         self.auth = Auth(terms)
         self.faults = Faults(seed)
+        self.arrivals = Arrivals()
         self.rest = Rest(self.market, self.auth, terms, self.faults)
         self.subscriptions = Subscriptions(self.auth, terms, self.faults)
         self.connections: dict[int, Connection] = {}
@@ -117,8 +119,11 @@ class Host:
 
         def work() -> tuple[Answer | None, float]:
             wall, mono = wall_ns(), mono_ns()
+            self.arrivals.add(request.path, request.arrived)
             if self.faults.connections_refused(mono):
                 return None, 0.0
+            if self.faults.maintained(mono):
+                return closed_for_maintenance(), 0.0
             answer = self.rest.answer(request, wall, mono)
             if answer.rows:
                 self._truth.write([answer_line(wall, request.headers["tr_id"], answer.rows)])
@@ -209,7 +214,8 @@ class Host:
             log.warning("a connection could not be accepted: %s", error)
             return
         self.accepted += 1
-        connection = Connection(self.accepted, sock, f"{peer[0]}:{peer[1]}", mono)
+        away = UNAVAILABLE if self.faults.maintained(mono) else 0
+        connection = Connection(self.accepted, sock, f"{peer[0]}:{peer[1]}", mono, away)
         if self.faults.connections_refused(mono):
             connection.reset("refused on purpose")
             return
@@ -285,7 +291,7 @@ class Host:
         self._trade_credit += self.rate * elapsed
         moment, market = self._moment, self.market
         while self._trade_credit >= 1 and market.trading:
-            count, told = market.trade(moment)
+            count, told = market.trade(moment, self.faults.burst)
             self._trade_credit -= count
             for tr, symbol, records in told:
                 self.counts["trades"] += len(records)

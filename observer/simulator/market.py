@@ -163,8 +163,10 @@ class Market:
             self.trading.append(issue)
         return issue
 
-    def trade(self, moment: Moment) -> tuple[int, list[Told]]:
-        """What happens next: some stock trades, now and then several times at once. Returns the number of trades and the records by TR."""
+    def trade(self, moment: Moment, burst: int = 0) -> tuple[int, list[Told]]:
+        """What happens next: some stock trades, now and then several times at once, or ``burst`` times where that is asked for.
+        Returns the number of trades and the records by TR.
+        """
         if not self.trading:
             return 0, []
         if moment.date != self.date:
@@ -173,7 +175,7 @@ class Market:
         issue = self.trading[int(draw() * len(self.trading))]
         luck = draw()
         count = 1 if luck >= BURST_SHARE else 2 + int(luck / BURST_SHARE * (BURST_MAX - 1))
-        return count, issue.trade(count, moment)
+        return burst or count, issue.trade(burst or count, moment)
 
     def books(self, wanted: Sequence[tuple[str, str]], count: int, moment: Moment) -> Iterable[Told]:
         """``count`` order books of the (TR, symbol) pairs ``wanted``."""

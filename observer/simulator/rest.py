@@ -31,13 +31,14 @@ CLOCK = re.compile(r"^([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]$")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request: method, path without query, query, headers (names in lower case) and JSON body."""
+    """One HTTP request: method, path without query, query, headers (names in lower case), JSON body, and when it came (monotonic ns)."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
+    arrived: int = 0
 
 
 class Rest:

@@ -1,6 +1,7 @@
 """What systemd is told. Only the supervisor speaks: with Type=notify nobody else is heard, and children lose the socket.
 
-WATCHDOG=1 says that the supervisor's loop turns and nothing else.
+WATCHDOG=1 says that the supervisor's loop turns and nothing else. A reader that does not read holds nobody up: the socket's
+queue takes a dozen messages, and then a message is dropped after `PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 import sdnotify
 
 STATUS_S = 2.0
+PATIENCE_S = 0.2
 WATCHDOG_SHARE = 3  # pings in one WatchdogSec
 
 
@@ -19,6 +21,8 @@ class Systemd:
 
     def __init__(self) -> None:
         self._notifier = sdnotify.SystemdNotifier() if os.environ.get("NOTIFY_SOCKET") else None
+        if self._notifier is not None and self._notifier.socket is not None:
+            self._notifier.socket.settimeout(PATIENCE_S)
         watchdog_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._watchdog_s = watchdog_us / 1e6 / WATCHDOG_SHARE
         self._watchdog_at = 0.0

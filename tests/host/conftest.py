@@ -26,6 +26,8 @@ TOOLS = (
     "umount",
     "setpriv",
     "setsid",
+    "ip",
+    "nft",
     "git",
     "make",
     "nsenter",

@@ -41,13 +41,17 @@ symbols = {symbols}
 trs = {trs}
 [market]
 calendar = "always"
+no_snapshots_after = "{silence}"
 [supervisor]
 heartbeat_timeout = "{heartbeat}"
 stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
+DEFAULTS = {
+    "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
+    "silence": "30s",
+}  # fmt: skip
 
 
 def configuration(**settings: object) -> str:
@@ -94,7 +98,9 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
+        host: the simulator's address.
+        beyond: a command that ends by executing the simulator, in whose network ``host`` is.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, silence.
     """
 
     def __init__(
@@ -104,6 +110,8 @@ class Stack:
         symbols: int | tuple[str, ...] = 20,
         options: tuple[str, ...] = (),
         archive: Path | None = None,
+        host: str = "127.0.0.1",
+        beyond: tuple[str, ...] = (),
         **settings: str,
     ) -> None:
         self.directory = directory
@@ -116,7 +124,8 @@ class Stack:
             "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
-        self.simulator = self._simulate(rate, options)
+        self._host, self._beyond = host, beyond
+        self.simulator = self.simulate(options)
         self.where = json.loads((directory / "ready.json").read_text())
         self.config = directory / "observer.toml"
         self.write_config(**settings)
@@ -128,9 +137,11 @@ class Stack:
         where = {"rest": self.where["rest"], "ws": self.where["ws"], "root": self.archive, "listen": self.listen, "symbols": symbols}
         self.config.write_text(configuration(**{**where, **settings}))
 
-    def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
-        """Start the service; by default wait until ticks are durable."""
-        arguments = ["-m", "observer", "--config", str(self.config), "run"]
+    def start(
+        self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = (), module: str = "observer"
+    ) -> Process:
+        """Start the service, or a ``module`` that runs it; by default wait until ticks are durable."""
+        arguments = ["-m", module, "--config", str(self.config), "run"]
         self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
         if until_data:
             wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
@@ -175,11 +186,17 @@ class Stack:
             if process is not None:
                 process.kill()
 
-    def _simulate(self, rate: float, options: tuple[str, ...]) -> Process:
+    def simulate(self, options: tuple[str, ...] = ()) -> Process:
+        """Start a simulator."""
         ready = self.directory / "ready.json"
-        arguments = ["-m", "observer", "simulate", "--listen", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"]
-        arguments += ["--rate", str(rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {})
+        arguments = [
+            "-m",
+            "observer",
+            "simulate",
+            *(part for side in ("listen", "ws", "control") for part in (f"--{side}", f"{self._host}:0")),
+        ]
+        arguments += ["--rate", str(self.rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {}, self._beyond)
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
 

@@ -224,7 +224,12 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     archive.say("gap_filled", done, NOW + 2000)
     said = {"hole": hopeless.id, "tr": hopeless.tr, "symbol": hopeless.symbol, "reason": "no", "volume": 3, "records": 0}
     archive.say("gap_unfillable", said, NOW + 2000)
+    assert not filling.filler.knows, "that none waits is not known before"
+    filling.takes = False
     filling.filler.take_over(archive.root)
+    wait_until(lambda: filling.filler.knows, 5, "what was left open")
+    assert filling.filler.open == 1
+    filling.takes = True
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
 

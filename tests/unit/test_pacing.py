@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from itertools import pairwise
 
@@ -119,3 +120,24 @@ def test_a_new_collector_is_as_careful_as_the_old_one() -> None:
     word = Local()
     Pace(10, wider=word).back_off(0)
     assert Pace(10, wider=word).per_second == pytest.approx(10 / 1.5, rel=1e-6)
+
+
+def test_collectors_that_live_shorter_than_the_calm_lasts_come_back_to_what_is_configured_as_well() -> None:
+    words = Local(), Local(), Local()
+    Pace(10, *words).back_off(0)
+    for second in range(0, 200, 20):
+        Pace(10, *words).ask(second * SECOND_NS)
+    assert Pace(10, *words).per_second == 10
+
+
+@given(st.floats(min_value=0.1, max_value=18))
+def test_no_second_holds_more_calls_than_configured(per_second: float) -> None:
+    pace, now = Pace(per_second), SECOND_NS
+    granted: list[int] = []
+    while len(granted) < 40:
+        if wait := pace.ask(now):
+            now += wait
+        else:
+            granted.append(now)
+    most = math.ceil(per_second)
+    assert all(later - earlier >= SECOND_NS for earlier, later in zip(granted, granted[most:], strict=False))

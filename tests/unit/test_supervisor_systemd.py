@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from observer.supervisor.systemd import STATUS_S, Systemd
+from observer.supervisor.systemd import AGAIN_S, STATUS_S, Systemd
 from tests.waiting import wait_until
 
 FILLING = b"x"
@@ -41,4 +41,20 @@ def test_a_notify_socket_that_nobody_reads_does_not_stop_the_supervisor(notify: 
             assert notify.recv(4096) == FILLING, "what found no room is dropped"
     systemd.turn(1.0 + STATUS_S, "recording on")
     assert notify.recv(4096) == b"STATUS=recording on"
+    systemd.close_in_child()
+
+
+def test_what_is_said_only_once_is_said_until_it_is_taken_and_in_order(notify: socket.socket) -> None:
+    systemd = Systemd()
+    systemd.ready()
+    systemd.stopping(3)
+    systemd.turn(1.0, "")
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            assert notify.recv(4096) == FILLING
+    systemd.turn(1.0 + AGAIN_S, "")
+    assert [notify.recv(4096), notify.recv(4096)] == [b"READY=1", b"STOPPING=1\nEXTEND_TIMEOUT_USEC=3000000"]
+    systemd.turn(1.0 + 2 * AGAIN_S, "")
+    with pytest.raises(BlockingIOError):
+        notify.recv(4096)
     systemd.close_in_child()

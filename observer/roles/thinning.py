@@ -87,11 +87,11 @@ class Thinning:
         with self._lock:
             polling = self._polling(now_ns)
             wanted = Load.of(self._wanted()) if polling else Load()
-            if wanted != self._load:
+            if not polling:
+                self._count_until(now_ns)
+                self._take_on(wanted, self._next)
+            elif wanted != self._load:
                 self._tell_rest(wanted.level > 0)
-                if not polling:
-                    self._count_until(now_ns)
-                    self._take_on(wanted, self._next)
             elif now_ns - self._from >= TELL_S * SECOND_NS and self._by_symbol:
                 self._tell(lasts=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from observer.kis.pacing import Local
@@ -18,8 +19,9 @@ from observer.roles.watches import FaultWatch
 from observer.status.health import OK, WARNING
 from observer.status.tables import tables
 from tests.board_scene import janitor_note, running_board
+from tests.unit.test_chronicle import fits_contract
 from tests.unit.test_health import check, report
-from tests.unit.test_janitor import fits_contract, made
+from tests.unit.test_janitor import made
 
 MIB = 1 << 20
 
@@ -101,11 +103,11 @@ def test_another_janitor_goes_on_from_the_level_it_finds(host: Host, word: Local
 
 
 def test_behind_is_what_every_look_of_a_sample_saw(host: Host) -> None:
-    host.lags["swing"] = 60.0  # a poll between its coming and its commit
     host.go(SAMPLE_S / 2)
-    host.lags["swing"] = 0.0
+    host.lags["swing"] = 60.0  # a poll between its coming and its commit
     host.go(SAMPLE_S / 2 + 0.5)
     assert host.watch.measures.behind_s == 0.0
+    host.lags["swing"] = 0.0
     host.lags["scalp"] = 3.0
     host.go(2 * SAMPLE_S)
     assert host.watch.measures.behind_s == 3.0
@@ -125,7 +127,7 @@ def test_what_cannot_be_measured_counts_as_quiet_and_is_said(host: Host, word: L
 
 
 def test_the_processors_are_those_we_may_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_watch.psutil, "cpu_percent", lambda interval, percpu: [100.0, 20.0, 40.0, 0.0])
+    monkeypatch.setattr(psutil, "cpu_percent", lambda interval, percpu: [100.0, 20.0, 40.0, 0.0])
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2})
     assert cpu_share() == 0.3
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 7})
@@ -157,7 +159,7 @@ def test_without_a_limit_it_is_the_hosts_memory_and_unreadable_is_unknown(tmp_pa
     membership.write_text("0::/observer.service\n")
     monkeypatch.setattr(load_watch, "SELF", membership)
     monkeypatch.setattr(load_watch, "CGROUPS", tmp_path / "groups")
-    host = load_watch.psutil.virtual_memory()
+    host = psutil.virtual_memory()
     assert memory_share() == pytest.approx(1 - host.available / host.total, abs=0.1)
     group(tmp_path / "groups/observer.service", str(100 * MIB), 95 * MIB)
     assert memory_share() == 0.95

@@ -11,17 +11,19 @@ from typing import Any
 import psutil
 import pytest
 
+from observer.clock import SECOND_NS
+from observer.config import Config, ScalpConfig, SwingConfig
 from observer.kis.pacing import Local
 from observer.model.load import HOLD_S, QUIET_S, Load, Measures
-from observer.roles import load_watch
+from observer.roles import janitor, load_watch
 from observer.roles.load_watch import SAMPLE_S, LoadWatch, cpu_share, group_shares, memory_share
 from observer.roles.watches import FaultWatch
-from observer.status.health import OK, WARNING
+from observer.status.health import OK, WARNING, Recall
 from observer.status.tables import tables
-from tests.board_scene import janitor_note, running_board
+from tests.board_scene import NOW, WALL, janitor_note, running_board, settings_in
 from tests.unit.test_chronicle import fits_contract
 from tests.unit.test_health import check, report
-from tests.unit.test_janitor import made
+from tests.unit.test_janitor import FakeContext, made
 
 MIB = 1 << 20
 
@@ -179,6 +181,20 @@ def test_the_janitor_measures_and_shows_it(tmp_path: Path, monkeypatch: pytest.M
     note = context.board.note("janitor").read()
     assert note is not None and note["load"] == {"cpu": 0.85, "memory": 0.4, "commit_ms": 700.0, "behind_s": 0.1}
     assert [data["class"] for event, _, data in context.fake.put if event == "fault_begin" and data["kind"] == "load"] == ["level_1"]
+
+
+@pytest.mark.parametrize(("interval_s", "level", "missing"), [(1800.0, 2, True), (3600.0, 1, True), (3600.0, 2, False), (1801.0, 2, False)])
+def test_an_hour_in_which_no_poll_is_due_as_they_are_thinned_out_lacks_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval_s: float, level: int, missing: bool
+) -> None:
+    monkeypatch.setattr(janitor, "wall_ns", lambda: WALL + 360 * SECOND_NS)
+    config = Config(swing=SwingConfig(interval=interval_s), scalp=ScalpConfig(symbols=()))
+    context = FakeContext(running_board(), settings_in(tmp_path, config))
+    context.board.cell("role.janitor.load").set(Load(level).packed())
+    one = janitor.Janitor(context)
+    one.disk.disks = janitor_note()["disk"]
+    seen = one.reporter.report(NOW)._replace(recall=Recall(polling_s=9999.0))
+    assert [fault["path"] for fault in one._missing_files(seen, 0.0)] == ["swing"] * missing
 
 
 def test_status_page_and_health_say_the_level_and_what_was_measured() -> None:

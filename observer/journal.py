@@ -73,6 +73,7 @@ KINDS: Final[Mapping[str, str]] = {
     # the host
     "http_port": "38dccd9e4be84ae2ac3100d9606b03a6",
     "clock_skew": "00c5f94ccf214bad860b04b55039c1fb",
+    "load": "ddc0d4c47b114f24a56d34658c42f236",
     "clock_unsynchronised": "4037aa2852ed4f4e8b9537ca987e8735",
 }
 

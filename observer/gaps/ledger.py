@@ -12,7 +12,7 @@ filled; a line of another form says nothing and never raises; a state of a hole 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,7 @@ from observer.archive.layout import list_days
 from observer.archive.system_records import MALFORMED, SystemRecord, has_records, read_system
 from observer.clock import SECOND_NS, day_start_ns, kst_day
 from observer.gaps.holes import poll_hole_id
+from observer.gaps.thinned import Thinned, joined, thinned_of, without_repeated
 from observer.model import events
 
 OPEN: Final = "open"
@@ -115,12 +116,14 @@ class Ledger(NamedTuple):
         told: whether the day has system records at all; without, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
+        thinned: the times in which polls were left out on purpose; by their begin.
     """
 
     day: str
     told: bool
     entries: list[Entry]
     blind: list[Blind]
+    thinned: tuple[Thinned, ...] = ()
 
 
 def read_ledger(root: Path, day: str) -> Ledger:
@@ -129,14 +132,28 @@ def read_ledger(root: Path, day: str) -> Ledger:
     Raises:
         OSError: a file cannot be read.
     """
-    entries, blind = fold(read_system(root, _WANTED, [each for each in list_days(root) if each >= day]))
+    thinned: list[Thinned] = []
+    days = [each for each in list_days(root) if each >= day]
+    entries, blind = fold(_without_thinned(read_system(root, {*_WANTED, events.THINNED}, days), thinned))
     start = day_start_ns(day)
+    told = [each for each in thinned if each.start_ns < start + DAY_NS and each.end_ns >= start]
     return Ledger(
         day,
         has_records(root, day),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
+        tuple(joined(without_repeated(told))),
     )
+
+
+def _without_thinned(records: Iterable[SystemRecord], thinned: list[Thinned]) -> Iterator[SystemRecord]:
+    """``records`` but for those that tell what was thinned out, which are added to ``thinned``."""
+    for record in records:
+        if record.event != events.THINNED:
+            yield record
+            continue
+        with suppress(*MALFORMED):
+            thinned.append(thinned_of(record))
 
 
 def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:

@@ -27,7 +27,9 @@ NARROWEST = 80
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `observer gaps`."""
     parser.add_argument("day", nargs="?", metavar="DAY", help="the day, 20261123 or 2026-11-23; default: today")
-    parser.add_argument("--open", action="store_true", help="list only the gaps that are not filled, and no incidents")
+    parser.add_argument(
+        "--open", action="store_true", help="list only the gaps that are not filled: no incidents, and not what was thinned out"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for a program")
     parser.add_argument("--width", metavar="N", type=int, help="columns to print; else those of the terminal")
 
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     ledger = ledger_of(settings.paths.asset_dir, day)
     elsewhere = waiting(settings.config, settings.paths)
     left = [entry for entry in ledger.entries if entry.state.name != FILLED]
-    shown = ledger._replace(entries=left, blind=[]) if args.open else ledger
+    shown = ledger._replace(entries=left, blind=[], thinned=()) if args.open else ledger
     if args.json:
         answer = as_json(ledger, shown, elsewhere)
         sys.stdout.write(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
@@ -73,6 +75,7 @@ def as_json(ledger: Ledger, shown: Ledger, elsewhere: str) -> dict[str, Any]:
         },
         "holes": [_hole(entry) for entry in shown.entries],
         "incidents": [blind.to_data() for blind in shown.blind],
+        "thinned": [thinned.to_data() for thinned in shown.thinned],
     }
 
 

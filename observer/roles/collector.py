@@ -34,6 +34,7 @@ from observer.kis.rest import Quotations
 from observer.kis.stream import Stream
 from observer.kis.subscriptions import Subscriptions
 from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
+from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
@@ -48,9 +49,11 @@ from observer.roles.role import Context
 from observer.roles.source import Source
 from observer.roles.stores import PLACES
 from observer.roles.tail_check import TailCheck
+from observer.roles.thinning import Thinning
 from observer.roles.tick_gaps import EarlierReader, TickGaps
 from observer.roles.untold import Untold
 from observer.sinks.store import ARCHIVE
+from observer.status.view import JANITOR
 
 log = logging.getLogger("observer.collector")
 
@@ -142,6 +145,7 @@ class Collector:
             self._watch(now)
             self._incidents.tick()
             self.poll_gaps.tick(wall_ns())
+            self.thinning.tick(wall_ns())
             self._gaps.tick()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
@@ -165,6 +169,7 @@ class Collector:
             time.sleep(TICK_S)
         for flow in self.flows.values():
             flow.flush()
+        self.thinning.finish()
         drained = self._producer.drain(deadline, self._context.beat)
         self._transport.close()
         if not drained:
@@ -179,7 +184,7 @@ class Collector:
         if config.market.calendar == "krx":
             rules.business_date = self._business_date
         flow = self._flow("swing", rules)
-        blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
+        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if config.swing.symbols else None
         source = Source("swing", self._run_poller)
         self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
@@ -191,8 +196,12 @@ class Collector:
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
+        self.thinning = Thinning(
+            lambda due_ns: config.swing.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
+            self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
+        )  # fmt: skip
         self.poller = SwingPoller(
-            lambda due_ns: config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
+            self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"),
         )  # fmt: skip
         self.sources.append(source)

@@ -15,6 +15,8 @@ from observer.clock import kst, kst_text, wall_ns
 from observer.delivery.batch import Batch
 from observer.sinks.store import Store
 
+RECENT_S = 30.0
+
 _KEPT = 512
 
 
@@ -23,6 +25,7 @@ class Figures:
 
     def __init__(self) -> None:
         self._commits: deque[float] = deque(maxlen=_KEPT)
+        self._ended: deque[float] = deque(maxlen=_KEPT)
         self._lags: deque[float] = deque(maxlen=_KEPT)
         self.bytes = 0
 
@@ -36,6 +39,7 @@ class Figures:
             now_ns: wall ns.
         """
         self._commits.append(took_s * 1000)
+        self._ended.append(time.monotonic())
         # Of the oldest record of each batch: no record of it waited longer.
         self._lags.extend((now_ns - batch.first_recv) / 1e6 for batch in batches if batch.track != "system")
         self.bytes += size
@@ -43,6 +47,12 @@ class Figures:
     def commit_ms(self) -> dict[str, float | None]:
         """Median and 99th percentile of the duration of a commit, milliseconds."""
         return _percentiles(self._commits)
+
+    def commit_recent_ms(self) -> float | None:
+        """Median of the commits that ended within RECENT_S, milliseconds; None when there was none."""
+        since = time.monotonic() - RECENT_S
+        recent = deque(took for took, ended in zip(self._commits, self._ended, strict=True) if ended >= since)
+        return _percentiles(recent)["p50"]
 
     def lag_ms(self) -> dict[str, float | None]:
         """Median and 99th percentile of receive to durable, milliseconds."""

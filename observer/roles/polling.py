@@ -145,8 +145,9 @@ class SwingPoller:
 
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
-        symbols = self._symbols(self._due(cycle))
-        if symbols and cycle != self._done_cycle and self._keeper.polling(now):
+        if cycle == self._done_cycle or not self._keeper.polling(now):
+            return
+        if symbols := self._symbols(self._due(cycle)):  # whoever is asked may count what this cycle leaves out
             with self._lock:
                 if self._first_cycle:
                     self._miss(self._done_cycle + 1, cycle)

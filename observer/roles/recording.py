@@ -193,6 +193,7 @@ class Recording:
             "unacknowledged": self._uncommitted_bytes,
             "files": file_facts(self._board, self._store),
             "commit_ms": self._figures.commit_ms(),
+            "commit_recent_ms": self._figures.commit_recent_ms(),
             "lag_ms": self._figures.lag_ms(),
             "sinks": self._bus.states(),
             "recovered": self._store.sink.torn,

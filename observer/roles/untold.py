@@ -45,6 +45,11 @@ class Untold:
         self._waiting: list[tuple[int, str, str, dict[str, Any]]] = []
         self._told: list[tuple[int, int]] = []
 
+    @property
+    def since_ns(self) -> int:
+        """The oldest `from` of all that is not durable, wall ns; 0 when everything is."""
+        return self._word.get()
+
     def begin(self, key: str, from_ns: int) -> None:
         """Something goes on since ``from_ns`` (wall ns) of which `end` will tell."""
         with self._lock:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from observer.config import Config
+from observer.model.load import EVERY, Measures, sentence
 from observer.status.view import JANITOR, View
 
 OK = "ok"
@@ -86,6 +87,7 @@ def checks(view: View, config: Config, recall: Recall) -> list[Check]:
         _commits(view, recall),
         _archive(view),
         *_disks(view, config),
+        _load(view),
         _balance(view),
         _faults(view),
         _restarts(view, recall),
@@ -144,7 +146,7 @@ def _data(view: View, config: Config, recall: Recall) -> Check:
         return Check("data", OK, f"the market is closed ({market.get('phase', 'unknown phase')}), no data is expected")
     track, expected_s = ("scalp", recall.trading_s) if config.scalp.symbols and config.scalp.trs else ("swing", recall.polling_s)
     if track == "swing":
-        patience = config.swing.interval + SWING_LATE_S
+        patience = _poll_late_s(view, config)
     age = view["tracks"][track]["last_received_s"]
     newest = "" if age is None else f", newest record {age:.1f} s ago"
     if expected_s is None:
@@ -162,13 +164,18 @@ def _swing(view: View, config: Config, recall: Recall) -> Iterator[Check]:
         return
     age = view["tracks"]["swing"]["last_received_s"]
     late = recall.polling_s if age is None else min(recall.polling_s, age)
-    if late > config.swing.interval + SWING_LATE_S:
+    if late > _poll_late_s(view, config):
         rest = view["broker"]["rest"] or {}
         yield Check(
             "polls", WARNING, f"no poll was answered for {late:.0f} s: {rest.get('detail') or 'no reason given'}", "look at broker, rest"
         )
     else:
         yield Check("polls", OK, "polls are answered")
+
+
+def _poll_late_s(view: View, config: Config) -> float:
+    """After how long without a poll one was missed, seconds: under load not every cycle is polled."""
+    return config.swing.interval * EVERY[view["load"]["level"]] + SWING_LATE_S
 
 
 def _broker(view: View, recall: Recall) -> Check:
@@ -258,6 +265,17 @@ def _disks(view: View, config: Config) -> Iterator[Check]:
                 break
         else:
             yield Check(name, OK, f"{disk['mount']} ({holds}): {disk['used']:.0%} used{fills}")
+
+
+def _load(view: View) -> Check:
+    load = view["load"]
+    measured = sentence(Measures(*(load[name] for name in Measures._fields)))
+    if load["level"]:
+        reason = f"level {load['level']} ({', '.join(load['reasons'])}), polls are thinned out: {measured}"
+        return Check("load", WARNING, reason, "see what else runs on the host (top, systemd-cgtop); observer gaps says what was not polled")
+    if view["roles"].get(JANITOR, {}).get("pid") is None:
+        return Check("load", UNKNOWN, "no janitor is there to measure it")
+    return Check("load", OK, f"no poll is left out: {measured}")
 
 
 def _balance(view: View) -> Check:

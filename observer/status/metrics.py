@@ -167,6 +167,7 @@ METRICS = (
     Declared("file_lines", "Lines of the file being written.", _TRACK, False, _track("lines")),
     Declared("file_bytes", "Size of the file being written.", _TRACK, False, _track("bytes")),
     Declared("sink_errors", "Writes the archive refused.", _TRACK, True, _track("sink_errors")),
+    Declared("load_level", "By which polls are thinned out: 0, 1 or 2.", (), False, _one(lambda v: v["load"]["level"])),
     Declared("gaps", "Holes in the ticks since the collector began; absent until they are known.", ("state",), False, _gaps),
     Declared(
         "archive_ok", "1 when the archive can be written.", (), False,

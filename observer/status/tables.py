@@ -56,6 +56,7 @@ def _broker(status: View) -> Table:
         Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
         Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
         *_gaps(status),
+        _load(status),
     ]
     return Table("Broker", ("what", "how"), rows)
 
@@ -66,6 +67,14 @@ def _gaps(status: View) -> list[Row]:
         return []
     said = f"{number(gaps['open'])} open, {number(gaps['filled'])} filled, {number(gaps['unfillable'])} cannot be filled"
     return [Row(("gaps in ticks", said), "warning" if gaps["open"] or gaps["unfillable"] else "")]
+
+
+def _load(status: View) -> Row:
+    load = status["load"]
+    said = (
+        f"level {load['level']} ({', '.join(load['reasons'])}): polls are thinned out" if load["level"] else "level 0: no poll is left out"
+    )
+    return Row(("load", said), "warning" if load["level"] else "")
 
 
 def _archive(status: View) -> Table:

@@ -20,6 +20,7 @@ from observer import __version__
 from observer.board import STATE_NAMES, TRACKS, Board, unpack
 from observer.clock import SECOND_NS, kst_text
 from observer.model.chronicle import decode_status
+from observer.model.load import Load, Measures
 
 COLLECTOR = "collector"
 WRITER = "writer"
@@ -89,6 +90,7 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         "broker": _broker(board, collector, now),
         "market": collector.get("market"),
         "gaps": collector.get("gaps"),
+        "load": _load(board, janitor),
         "window": collector.get("window"),
         "refusals": collector.get("refusals") or {},
         "flags": collector.get("flags") or {},
@@ -203,8 +205,15 @@ def _archive(writer: dict[str, Any], janitor: dict[str, Any], supervisor: dict[s
         "ballast": janitor.get("ballast"),
         "unacknowledged": said.get("unacknowledged"),
         "commit_ms": writer.get("commit_ms"),
+        "commit_recent_ms": writer.get("commit_recent_ms"),
         "lag_ms": writer.get("lag_ms"),
     }
+
+
+def _load(board: Board, janitor: dict[str, Any]) -> View:
+    """The level is no gauge of the janitor: polls are thinned out by it also while none lives."""
+    load = Load.of(board.get(f"role.{JANITOR}.load")) if JANITOR in board.instances else Load()
+    return {"level": load.level, "reasons": list(load.reasons), **Measures(**(janitor.get("load") or {}))._asdict()}
 
 
 def _broker(board: Board, collector: dict[str, Any], now: Now) -> View:

@@ -10,7 +10,7 @@ import pytest
 
 from observer.board import Board
 from observer.clock import SECOND_NS
-from observer.roles.figures import Figures, FlightLine
+from observer.roles.figures import RECENT_S, Figures, FlightLine
 from observer.sinks import flight
 from observer.sinks.flight import FlightRecorder
 
@@ -84,3 +84,20 @@ def test_a_line_has_the_keys_that_the_contract_names(tmp_path: Path) -> None:
     line = FlightLine(Board(["collector", "writer"])).next(Figures(), tmp_path)
     assert set(line) == named
     assert 0 <= line["cpu"] <= 1
+
+
+def test_how_long_commits_take_now_is_said_of_those_that_ended_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("observer.roles.figures.time.monotonic", lambda: now[0])
+    figures = Figures()
+    assert figures.commit_recent_ms() is None
+    for took in (5.0, 5.0, 5.0):
+        figures.committed(took, [], 0, 0)
+    now[0] += RECENT_S
+    for took in (0.001, 0.003, 0.002):
+        figures.committed(took, [], 0, 0)
+    assert figures.commit_recent_ms() == 5000.0
+    now[0] += 1
+    assert (figures.commit_recent_ms(), figures.commit_ms()["p99"]) == (2.0, 5000.0)
+    now[0] += RECENT_S
+    assert figures.commit_recent_ms() is None

@@ -38,6 +38,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "incident": {"kind": "disconnect", "from": NOW, "to": NOW, "scope": {"track": "scalp"}},
     "shed": {"from": NOW, "to": NOW, "count": 3, "by_symbol": {"005930": 3}},
+    "thinned": {
+        "level": 1, "from": NOW, "to": NOW, "reason": "cpu", "cycles": 2, "polls": 2, "by_symbol": {"005930": 2}, "lasts": True,
+    },
     "deleting": {"path": "scalp/20261119/09_31_00.jsonl", "bytes": 10, "why": "age"},
     "deleted": {"path": "scalp/20261119/09_31_00.jsonl", "bytes": 10, "why": "age"},
     "day_kept": {"day": "20261119", "why": "a flash crash", "by": "hong", "at": NOW},

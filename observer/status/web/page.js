@@ -132,6 +132,9 @@ function broker(status) {
     const said = `${number(g.open)} open, ${number(g.filled)} filled, ${number(g.unfillable)} cannot be filled`;
     rows.push(["gaps in ticks", said, g.open || g.unfillable ? "warning" : ""]);
   }
+  const l = status.load;
+  const thinned = l.level ? `level ${l.level} (${l.reasons.join(", ")}): polls are thinned out` : "level 0: no poll is left out";
+  rows.push(["load", thinned, l.level ? "warning" : ""]);
   return table("Broker", [["what", false, (r) => r[0]], ["how", false, (r) => r[1]]], rows, (r) => r[2] ?? "");
 }
 

@@ -58,7 +58,7 @@ def fields_of(line: Line) -> tuple[tuple[str, ...], list[str], list[str]]:
         told = _decode('{"obs":' + line.head[8].decode())
         obs, extra = told["obs"], told["extra"]
         values = ["" if value is None else value for value in obs.values()]
-        if set(map(type, values)) <= {str} and set(map(type, extra)) <= {str}:
+        if isinstance(extra, list) and set(map(type, [*values, *extra])) <= {str}:
             return tuple(obs), values, extra
     except (AttributeError, KeyError, TypeError, ValueError):
         pass

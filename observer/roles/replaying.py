@@ -30,6 +30,7 @@ from observer.replay.holes import Filled, Holes
 from observer.replay.recorded import recv_ns_of
 from observer.replay.standing import held, unsealed
 from observer.replay.stream import Choice, DayStream
+from observer.replay.tempo import Tempo
 from observer.roles.replay_way import MARKS, TargetError, Way
 from observer.roles.role import Context
 
@@ -109,7 +110,6 @@ class Replay:
         self._at = b""
         self._filled_records = self._filled_files = 0
         self._turn_at = self._look_at = 0
-        self._began: tuple[int, int] | None = None  # monotonic and receive time of the first record that is new, ns
 
     def run(self) -> None:
         """Give everything, and see that it is there.
@@ -172,11 +172,12 @@ class Replay:
             self._wait()
 
     def _give(self, stream: DayStream) -> None:
+        tempo = Tempo(self._order.speed)
         for line in stream:
             way = self._ways[line.track]
             self._at = line.recv
-            if self._order.speed and way.new:
-                self._wait_until_due(recv_ns_of(line.recv))
+            while way.new and (left := tempo.left_ns(recv_ns_of(line.recv), mono_ns())) > 0:
+                self._wait(min(left / SECOND_NS, self._producer.tick_s))
             way.give(line)
             self._read += 1
             if mono_ns() >= self._turn_at:
@@ -242,13 +243,6 @@ class Replay:
     def _wait(self, seconds: float = WAIT_S) -> None:
         self._turn()
         self._context.stopping.wait(seconds)
-
-    def _wait_until_due(self, recv_ns: int) -> None:
-        if self._began is None:
-            self._began = mono_ns(), recv_ns
-        due = self._began[0] + int((recv_ns - self._began[1]) / self._order.speed)
-        while (left := due - mono_ns()) > 0:
-            self._wait(min(left / SECOND_NS, self._producer.tick_s))
 
     def _drain(self) -> None:
         while not self._producer.drain(time.monotonic() + PATIENT_S, self._context.beat):

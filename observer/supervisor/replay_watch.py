@@ -103,7 +103,9 @@ class Watch:
             yield f"! {finding}"
         if found["findings"] > FINDINGS_SHOWN:
             yield f"! … and {found['findings'] - FINDINGS_SHOWN:,} more"
-        if not found["done"]:
+        if self.error:
+            yield f"NOT DONE: {self.error}"
+        elif not found["done"]:
             yield "NOT ALL: it was stopped before its end; what was given is durable, and the same command goes on"
         else:
             yield "every record arrived once" if self.exit_code == EXIT_OK else "NOT EVERY RECORD arrived, or was there to be read"

@@ -30,7 +30,7 @@ from observer.archive.system_records import read_system
 from observer.archive.verb_verify import parse_day
 from observer.clock import SECOND_NS, day_start_ns
 from observer.config import NO_FALLBACK, Config, HttpConfig, ScalpConfig, SwingConfig
-from observer.errors import HeldError, ObserverError, UsageError
+from observer.errors import HeldError, UsageError
 from observer.model import events
 from observer.paths import Paths
 from observer.replay.stream import Choice, day_files
@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: source, target or choice cannot be.
         HeldError: a writer holds the target.
-        ObserverError: the target holds something else than what was given.
     """
     if args.speed < 0 or args.speed != args.speed:
         raise UsageError(f"--speed {args.speed:g}: needs a number over 0", "1 is as fast as it was; leave it away for as fast as it goes")
@@ -96,8 +95,6 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(watch.to_data(), indent=1, ensure_ascii=False) + "\n")
     else:
         sys.stdout.writelines(line + "\n" for line in watch.text())
-    if watch.error:
-        raise ObserverError(watch.error)
     return watch.exit_code
 
 

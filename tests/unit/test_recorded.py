@@ -33,8 +33,10 @@ def line(tail: bytes, track: str = "scalp") -> Line:
     return Line(head[4], head[1], int(head[2]), track, "a.jsonl", 1, head)
 
 
-def way(outlet: Kept, held: Tally | None = None, track: str = "scalp", wait: Callable[[], None] = lambda: None) -> Way:
-    return Way(track, outlet, held or Tally(), wait, Board(["replay", "writer"]), "replay")
+def way(
+    outlet: Kept, held: Tally | None = None, track: str = "scalp", wait: Callable[[], None] = lambda: None, board: Board | None = None
+) -> Way:
+    return Way(track, outlet, held or Tally(), wait, board or Board(["replay", "writer"]), "replay")
 
 
 def again(tails: list[bytes], track: str = "scalp") -> list[bytes]:
@@ -160,11 +162,17 @@ def test_what_the_target_holds_is_not_given_again_and_what_follows_is(tmp_path: 
     tails = ticks(6)
     whole = again(tails)
     for held in range(7):
-        kept = Kept()
-        made = way(kept, tally(whole[:held]))
-        for tail in tails:
+        kept, board = Kept(), Board(["replay", "writer"])
+        board.cell("flow.replay.scalp.received").set(100)  # by incarnations before
+        board.cell("flow.replay.scalp.rejected").set(20)
+        made = way(kept, tally(whole[:held]), board=board)
+        for tail in (tails[0], *tails):  # the second one is refused
             made.give(line(tail))
+        made.publish()
         made.check()
+        new = 6 - held
+        counted = [board.get(f"flow.replay.scalp.{word}") - before for word, before in (("received", 100), ("rejected", 20))]
+        assert counted == ([7, 1] if not held else [new + (held == 1), int(held == 1)] if new else [0, 0])
         assert [tail for _, _, tail in kept.tails] == whole[held:]
         assert made.given == tally(whole)
 

@@ -64,46 +64,52 @@ def test_a_day_time_or_symbol_that_is_none_is_refused(changed: dict[str, Any]) -
         choice_of(arguments(**changed))
 
 
-def no_speed(_: Path) -> tuple[str, ...]:
-    return "--to", "target", "--speed", "-1"
+Case = tuple[tuple[str, ...], str]
 
 
-def no_day(source: Path) -> tuple[str, ...]:
+def no_speed(_: Path) -> Case:
+    return ("--to", "target", "--speed", "-1"), "needs a number"
+
+
+def no_day(source: Path) -> Case:
     (source / "scalp" / DAY).rename(source / "scalp" / "20261120")
-    return "--to", "target"
+    return ("--to", "target"), "holds nothing of swing and scalp"
 
 
-def the_source(_: Path) -> tuple[str, ...]:
-    return "--to", "source"
+def the_source(_: Path) -> Case:
+    return ("--to", "source"), "is the source"
 
 
-def within_the_source(_: Path) -> tuple[str, ...]:
-    return "--to", "source/again"
+def within_the_source(_: Path) -> Case:
+    return ("--to", "source/again"), "or lies in it"
 
 
-def around_the_source(_: Path) -> tuple[str, ...]:
-    return "--to", "."
+def around_the_source(source: Path) -> Case:
+    (source.parent / MARKER).write_text(f"{uuid4()}\n")
+    return ("--to", "."), "lies in it"
 
 
-def a_link_to_the_source(source: Path) -> tuple[str, ...]:
+def a_link_to_the_source(source: Path) -> Case:
     source.with_name("link").symlink_to(source)
-    return "--to", "link"
+    return ("--to", "link"), "is the source"
 
 
-def other_files(source: Path) -> tuple[str, ...]:
+def other_files(source: Path) -> Case:
     (source.parent / "home").mkdir()
     (source.parent / "home" / "letter.txt").write_text("dear")
-    return "--to", "home"
+    return ("--to", "home"), "holds other files"
 
 
-def a_file(source: Path) -> tuple[str, ...]:
+def a_file(source: Path) -> Case:
     source.with_name("file").write_text("x")
-    return "--to", "file"
+    return ("--to", "file"), "is no directory"
 
 
-def records_of_a_service(source: Path) -> tuple[str, ...]:
-    HandArchive(source.with_name("target")).put(at("09:31:00"), trade(2))
-    return "--to", "target"
+def records_of_a_service(source: Path) -> Case:
+    archive = HandArchive(source.with_name("target"))
+    (archive.root / MARKER).write_text(f"{uuid4()}\n")
+    archive.put(at("09:31:00"), trade(2))
+    return ("--to", "target"), "that no replay wrote"
 
 
 REFUSED = (
@@ -113,12 +119,14 @@ REFUSED = (
 
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.__name__)
 def test_what_cannot_be_replayed_is_refused_with_what_to_do_and_changes_nothing(
-    source: HandArchive, capfd: pytest.CaptureFixture[str], case: Callable[[Path], tuple[str, ...]]
+    source: HandArchive, capfd: pytest.CaptureFixture[str], case: Callable[[Path], Case]
 ) -> None:
-    options = case(source.root)
+    options, why = case(source.root)
     before = sorted(source.root.parent.rglob("*"))
     assert replay(*options) == EXIT_USAGE
-    assert capfd.readouterr().err.count("\n") == 2, "what, and what to do"
+    said = capfd.readouterr().err
+    assert said.count("\n") == 2, "what, and what to do"
+    assert why in said
     assert sorted(source.root.parent.rglob("*")) == before
 
 

@@ -76,7 +76,7 @@ def holes(root: Path, day: str) -> list[Entry]:
 
 
 def replay(directory: Path, *arguments: str, name: str = "replay", environ: dict[str, str] | None = None) -> Process:
-    return Process(name, ["-m", "observer", "replay", *arguments, "--json"], directory, environ or {"HOME": str(directory)})
+    return Process(name, ["-m", "observer", "replay", *arguments, "--json"], directory, environ or {"HOME": str(directory), "TMPDIR": str(directory)})
 
 
 def told(process: Process) -> dict[str, Any]:

@@ -112,7 +112,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         day: ``YYYYMMDD``.
-        told: whether the day has system records at all; without, nothing is known.
+        told: whether the day has system records at all, or a replay brought what those of its source tell; without, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
     """
@@ -129,14 +129,21 @@ def read_ledger(root: Path, day: str) -> Ledger:
     Raises:
         OSError: a file cannot be read.
     """
-    entries, blind = fold(read_system(root, _WANTED, [each for each in list_days(root) if each >= day]))
+    days = [each for each in list_days(root) if each >= day]
+    entries, blind = fold(read_system(root, _WANTED, days))
     start = day_start_ns(day)
     return Ledger(
         day,
-        has_records(root, day),
+        has_records(root, day) or _replayed(root, day, days),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
     )
+
+
+def _replayed(root: Path, day: str, days: list[str]) -> bool:
+    """Whether a replay of ``day`` brought its holes, as far as its source knew them."""
+    ended = (record.data for record in read_system(root, {events.REPLAY_ENDED}, days))
+    return any(data.get("day") == day and data.get("holes_known") is True for data in ended)
 
 
 def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:

@@ -22,6 +22,7 @@ from observer.archive.seals import Seal
 from observer.archive.system_records import MALFORMED, SystemRecord, read_system
 from observer.clock import SECOND_NS, kst_day
 from observer.gaps.holes import severity_of
+from observer.gaps.ledger import read_ledger
 from observer.gaps.lines import TRACK, archive_lines, checked
 from observer.model import events
 from observer.model.snapshot import Snapshot
@@ -70,6 +71,7 @@ class Holes:
     Attributes:
         findings: what could not be read.
         refused: rows that are not well formed, by (stage, reason).
+        known: whether the source knows at all what is missing of the day.
 
     Raises:
         OSError: the system files cannot be read.
@@ -78,6 +80,7 @@ class Holes:
     def __init__(self, root: Path, choice: Choice, marks: tuple[str, ...], seals: Mapping[str, Seal]) -> None:
         self.findings: list[Finding] = []
         self.refused: dict[tuple[str, str], int] = {}
+        self.known = read_ledger(root, choice.day).told
         self._root = root
         self._choice = choice
         self._marks = marks

@@ -267,7 +267,7 @@ class Replay:
         return {
             "day": self._order.choice.day, "read": self._read, "given": sum(way.given.count for way in self._ways.values()),
             "held": self._skipped, "refused": self._refused(), "filled": self._filled_records, "files": self._filled_files,
-            "findings": len(self._findings()),
+            "findings": len(self._findings()), "holes_known": self._holes is not None and self._holes.known,
         }  # fmt: skip
 
     def _publish(self) -> None:

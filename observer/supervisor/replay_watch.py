@@ -74,9 +74,9 @@ class Watch:
 
     @property
     def exit_code(self) -> int:
-        """0 when every record of the source arrived, and the source could be read as it was recorded."""
+        """0 when every record of the source arrived, there was one, and the source could be read as it was recorded."""
         note = self._note
-        whole = note.get("state") == DONE and not note["refused"] and not note["findings"]
+        whole = note.get("state") == DONE and note["read"] and not note["refused"] and not note["findings"]
         return EXIT_OK if whole else EXIT_FOUND
 
     def to_data(self) -> dict[str, Any]:
@@ -107,6 +107,8 @@ class Watch:
             yield f"NOT DONE: {self.error}"
         elif not found["done"]:
             yield "NOT ALL: it was stopped before its end; what was given is durable, and the same command goes on"
+        elif not found["read"]:
+            yield "NOTHING of what was chosen is in the source"
         else:
             yield "every record arrived once" if self.exit_code == EXIT_OK else "NOT EVERY RECORD arrived, or was there to be read"
 

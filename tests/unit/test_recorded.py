@@ -114,6 +114,15 @@ def test_late_early_and_date_go_by_the_time_it_was_received_not_by_now() -> None
             same_but_marked(first, again(first))
 
 
+def test_a_version_that_knows_more_fields_names_them() -> None:
+    tail = recorded([snapshot()])[0]
+    begin, end = tail.rindex(b',"', 0, tail.index(b'},"extra":[')), tail.index(b'},"extra":[')
+    value = tail[begin:end].split(b":")[1].strip(b'"')
+    older = tail[:begin] + b'},"extra":["' + (b"" if value == b"null" else value) + b'"' + tail[tail.index(b'],"quality"') :]
+    assert orjson.loads(HEAD + older)["extra"] != []
+    same_but_marked([tail], again([older]))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -65,6 +65,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "replay_ended": {
         "day": "20261123", "read": 3, "given": 2, "held": 0, "refused": {"guard:duplicate": 1}, "filled": 0, "files": 0, "findings": 0,
+        "holes_known": True,
     },
 }  # fmt: skip
 

@@ -223,11 +223,12 @@ def test_a_replay_is_over_when_it_is_done_and_ends_with_0_when_nothing_was_refus
 
 
 def test_what_was_refused_or_damaged_ends_with_1_and_is_said(source: HandArchive) -> None:
-    for note in ({"refused": {"guard:duplicate": 2}}, {"findings": 1, "shown": ["scalp/x.jsonl: is gone"]}):
+    refused, damaged, empty = {"refused": {"guard:duplicate": 2}}, {"findings": 1, "shown": ["scalp/x.jsonl: is gone"]}, {"read": 0}
+    for note, words in ((refused, "guard:duplicate 2"), (damaged, "is gone"), (empty, "NOTHING")):
         watch, board = watched(source, state=DONE, **note)
         assert watch.over(board)
         assert watch.exit_code == EXIT_FOUND
-        assert any("guard:duplicate 2" in line or "is gone" in line for line in watch.text())
+        assert any(words in line for line in watch.text())
 
 
 def test_a_replay_that_fails_or_dies_again_and_again_is_over_and_says_why(source: HandArchive) -> None:

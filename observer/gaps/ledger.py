@@ -113,7 +113,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         day: ``YYYYMMDD``.
-        told: whether the day has system records at all; without, nothing is known.
+        told: whether the day has system records at all, or a replay brought what those of its source tell; without, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
         thinned: the times in which polls were left out on purpose; by their begin.
@@ -139,7 +139,7 @@ def read_ledger(root: Path, day: str) -> Ledger:
     told = [each for each in thinned if each.start_ns < start + DAY_NS and each.end_ns >= start]
     return Ledger(
         day,
-        has_records(root, day),
+        has_records(root, day) or _replayed(root, day, days),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
         tuple(joined(without_repeated(told))),
@@ -154,6 +154,12 @@ def _without_thinned(records: Iterable[SystemRecord], thinned: list[Thinned]) ->
             continue
         with suppress(*MALFORMED):
             thinned.append(thinned_of(record))
+
+
+def _replayed(root: Path, day: str, days: list[str]) -> bool:
+    """Whether a replay of ``day`` brought its holes, as far as its source knew them."""
+    ended = (record.data for record in read_system(root, {events.REPLAY_ENDED}, days))
+    return any(data.get("day") == day and data.get("holes_known") is True for data in ended)
 
 
 def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:

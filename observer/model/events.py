@@ -30,6 +30,8 @@ GAP: Final = "gap"
 GAP_FILLING: Final = "gap_filling"
 GAP_FILLED: Final = "gap_filled"
 GAP_UNFILLABLE: Final = "gap_unfillable"
+REPLAY_BEGUN: Final = "replay_begun"
+REPLAY_ENDED: Final = "replay_ended"
 
 EVENTS: Final = frozenset(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str))
 

@@ -29,19 +29,20 @@ class Figures:
         self._lags: deque[float] = deque(maxlen=_KEPT)
         self.bytes = 0
 
-    def committed(self, took_s: float, batches: list[Batch], size: int, now_ns: int) -> None:
+    def committed(self, took_s: float, batches: list[Batch], size: int, now_ns: int | None) -> None:
         """A commit is done.
 
         Args:
             took_s: its duration, seconds.
             batches: what it made durable.
             size: in bytes.
-            now_ns: wall ns.
+            now_ns: wall ns; None: they were received at another time, and how long they took says nothing.
         """
         self._commits.append(took_s * 1000)
         self._ended.append(time.monotonic())
         # Of the oldest record of each batch: no record of it waited longer.
-        self._lags.extend((now_ns - batch.first_recv) / 1e6 for batch in batches if batch.track != "system")
+        if now_ns is not None:
+            self._lags.extend((now_ns - batch.first_recv) / 1e6 for batch in batches if batch.track != "system")
         self.bytes += size
 
     def commit_ms(self) -> dict[str, float | None]:

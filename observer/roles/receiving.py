@@ -38,14 +38,14 @@ class FlowWords:
     Args:
         board: the board.
         instance: our instance name.
-        flow: what is counted.
+        flow: what is counted from now on.
     """
 
     def __init__(self, board: Board, instance: str, flow: Flow) -> None:
         self._flow = flow
         words = ("received", "rejected", "shed", "last_recv")
         self._received, self._rejected, self._shed, self._last_recv = (board.cell(f"flow.{instance}.{flow.track}.{word}") for word in words)
-        self._base = self._received.get(), self._rejected.get(), self._shed.get()
+        self._base = self._received.get() - flow.received, self._rejected.get() - flow.rejected, self._shed.get() - flow.shed
 
     def coming(self, count: int, recv_ns: int) -> None:
         """``count`` snapshots are about to enter the flow."""

@@ -213,11 +213,11 @@ class JsonlFileSink:
         for entry in self._open.values():
             self._publish(entry)
 
-    def step(self, now_ns: int) -> Seal | None:
+    def step(self, now_ns: int | None) -> Seal | None:
         """One slice of background work: close segments whose interval is over, seal closed ones.
 
         Args:
-            now_ns: wall ns.
+            now_ns: wall ns; None: the records are not of now, so an interval is over when every session has passed it.
 
         Returns:
             A seal whose record is now to be written, if one is done.
@@ -316,11 +316,14 @@ class JsonlFileSink:
     def _publish(self, entry: OpenSegment) -> None:
         self._slots.cell(entry.track, entry.slot).set(slot_word(entry.start_s, entry.number, entry.segment.committed))
 
-    def _close_passed(self, now_ns: int) -> None:
+    def _close_passed(self, now_ns: int | None) -> None:
         for key, entry in list(self._open.items()):
-            over_s = now_ns / SECOND_NS - entry.end_s
             passed = all(start_s > entry.start_s for start_s in self._passed[entry.track].values())
-            if over_s < (PASSED_AFTER_S if passed else SEAL_AFTER_S) or entry.segment.dirty:
+            if now_ns is None:
+                over = passed and bool(self._passed[entry.track])
+            else:
+                over = now_ns / SECOND_NS - entry.end_s >= (PASSED_AFTER_S if passed else SEAL_AFTER_S)
+            if not over or entry.segment.dirty:
                 continue
             entry.segment.look()  # what another hand has removed is only held by the descriptor
             del self._open[key]

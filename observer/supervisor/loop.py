@@ -29,7 +29,6 @@ from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
-from observer.config import load_credentials
 from observer.delivery.lanes import POOL_SIZE, LanePool
 from observer.errors import EXIT_OK, ConfigError, HeldError, ObserverError, UsageError
 from observer.journal import entry
@@ -56,25 +55,29 @@ DESCRIPTORS_SPARE = 512
 
 
 def supervise(
-    settings: Settings, mains: Mapping[str, RoleMain], pool_size: int = POOL_SIZE, each_turn: Callable[[], None] = lambda: None
+    settings: Settings,
+    mains: Mapping[str, RoleMain],
+    pool_size: int = POOL_SIZE,
+    each_turn: Callable[[], None] = lambda: None,
+    over: Callable[[Board], bool] = lambda _: False,
 ) -> int:
-    """Run the service until it is told to stop.
+    """Run the service until it is told to stop, or is over.
 
     Args:
         settings: configuration, paths and environment.
         mains: what each role does.
         pool_size: lanes made ready for each producer.
         each_turn: called in every turn of the loop; must not block.
+        over: whether there is nothing more to do, so that it stops by itself; asked in every turn, must not block.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: there are no credentials.
+        ConfigError: the host allows too few open files.
         HeldError: another supervisor holds this archive.
         ObserverError: the cache or the runtime directory cannot be used, or is another account's.
     """
-    load_credentials(settings.environ)
     _refuse_foreign_root(settings.paths.runtime_dir)
     lock = FileLock(lock_path(settings))
     try:
@@ -89,7 +92,7 @@ def supervise(
         place = error.filename or lock_path(settings)
         raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
     try:
-        supervisor = Supervisor(settings, mains, pool_size, each_turn)
+        supervisor = Supervisor(settings, mains, pool_size, each_turn, over)
         code = supervisor.run()
     finally:
         lock.release()
@@ -120,9 +123,17 @@ def lock_path(settings: Settings) -> Path:
 class Supervisor:
     """The loop and what only it has: signals, systemd, the listening socket, the order of the stop."""
 
-    def __init__(self, settings: Settings, mains: Mapping[str, RoleMain], pool_size: int, each_turn: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        mains: Mapping[str, RoleMain],
+        pool_size: int,
+        each_turn: Callable[[], None],
+        over: Callable[[Board], bool],
+    ) -> None:
         self._settings = settings
         self._each_turn = each_turn
+        self._over = over
         self._systemd = Systemd()
         raise_descriptor_limit(2 * 2 * pool_size + DESCRIPTORS_SPARE)
         producers = [instance for instance in mains if instance != WRITER]
@@ -159,6 +170,8 @@ class Supervisor:
             if self._stop_order and self._continue_stop(now):
                 break
             self._each_turn()
+            if self._over(self._board) and not self._stop_order:
+                self._begin_stop(now, "all is done")
             self._publish(now)
             self._wait()
         self._systemd.turn(time.monotonic(), "stopped")
@@ -191,11 +204,11 @@ class Supervisor:
                 self._board.cell("supervisor.stopping").set(2)
                 self._stop_deadline = now
             else:
-                self._begin_stop(now, arrived)
+                self._begin_stop(now, arrived.name)
 
-    def _begin_stop(self, now: float, arrived: signal.Signals) -> None:
+    def _begin_stop(self, now: float, why: str) -> None:
         patience = self._settings.config.supervisor.stop_timeout
-        log.info("%s: stopping, at most %.0f s", arrived.name, patience)
+        log.info("%s: stopping, at most %.0f s", why, patience)
         self._systemd.stopping(patience + LAST_ROLES_S)
         self._board.cell("supervisor.stopping").set(1)
         self._crew.event(EventKind.STOP)
@@ -257,9 +270,9 @@ class Supervisor:
 
     def _bind(self, now: float) -> None:
         """Bind the HTTP address; a busy one is a fault of a running service and is tried again."""
-        if self._crew.listening is not None or now < self._bind_at:
-            return
         listen = self._settings.config.http.listen
+        if not listen or self._crew.listening is not None or now < self._bind_at:
+            return
         try:
             self._crew.listening = bind(listen)
         except OSError as error:

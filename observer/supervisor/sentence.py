@@ -12,15 +12,16 @@ def sentence(board: Board) -> str:
         for instance in board.instances
         if STATE_NAMES[board.get(f"role.{instance}.state")] not in ("running", "healthy")
     ]
-    desired, confirmed = board.get("role.collector.desired"), board.get("role.collector.confirmed")
-    waiting = sum(_in_flight(board, track) for track in ("swing", "scalp"))
-    received = sum(board.get(f"flow.collector.{track}.received") for track in ("swing", "scalp"))
+    desired, confirmed = (sum(board.get(f"role.{instance}.{word}") for instance in board.instances) for word in ("desired", "confirmed"))
+    flows = [f"flow.{instance}.{track}." for instance in board.instances for track in ("swing", "scalp")]
+    waiting = sum(_in_flight(board, flow) for flow in flows)
+    received = sum(board.get(flow + "received") for flow in flows)
     verb = "stopping" if board.get("supervisor.stopping") else ("; ".join(troubled) or "recording")
     restarts = sum(board.get(f"role.{instance}.restarts") for instance in board.instances)
     return f"{verb}: {received:,} records received, {waiting:,} on their way to disk, {confirmed}/{desired} subscribed, {restarts} restarts"
 
 
-def _in_flight(board: Board, track: str) -> int:
-    incarnation, offered = unpack(board.get(f"flow.collector.{track}.offered"))
-    durable_of, durable = unpack(board.get(f"flow.collector.{track}.committed"))
+def _in_flight(board: Board, flow: str) -> int:
+    incarnation, offered = unpack(board.get(flow + "offered"))
+    durable_of, durable = unpack(board.get(flow + "committed"))
     return max(0, offered - (durable if durable_of == incarnation else 0))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from observer import settings
+from observer.config import load_credentials
 from observer.errors import EXIT_BUG, EXIT_CONFIG, ObserverError
 from observer.journal import entry
 from observer.roles import collector, janitor, writer
@@ -59,4 +60,5 @@ def serve(found: Settings, each_turn: Callable[[], None] = lambda: None) -> int:
         ConfigError: there are no credentials, or the host allows too few open files.
         HeldError: another supervisor holds this archive.
     """
+    load_credentials(found.environ)
     return supervise(found, MAINS, each_turn=each_turn)

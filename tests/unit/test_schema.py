@@ -16,12 +16,14 @@ from observer.kis.frames import Decoder
 from observer.model import events
 from observer.model.record import system_tail
 from observer.pipeline import guard, validation
+from observer.roles import replay_way
 from tests.kis_samples import FRAMES, RECV, Kept, flow_into, snapshot
 
 SCHEMA: dict[str, Any] = json.loads(resources.files("observer.model").joinpath("schema/record-v1.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data-contract.md").read_text("utf-8")
 BACKFILL = "backfill"
+MARKS = (BACKFILL, *replay_way.MARKS)
 SYSTEM_EVENTS = SCHEMA["$defs"]["system_line"]["properties"]["event"]["enum"]
 
 NOW, SECOND = "2026-11-23T09:31:05.123456+09:00", "2026-11-23T09:31:05+09:00"
@@ -60,6 +62,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "path": f"scalp/20261123/09_31_00.backfill-{HOLE}.jsonl",
     },
     "gap_unfillable": {"hole": HOLE, "tr": "H0STCNT0", "symbol": "005930", "reason": "too far back", "volume": None, "records": 0},
+    "replay_begun": {
+        "day": "20261123", "source": "/var/lib/observer", "uuid": None, "tracks": ["scalp"], "symbols": [], "from": NOW, "to": NOW,
+        "version": "0.4.0", "speed": 0.0, "held": 0,
+    },
+    "replay_ended": {
+        "day": "20261123", "read": 3, "given": 2, "held": 0, "refused": {"guard:duplicate": 1}, "filled": 0, "files": 0, "findings": 0,
+        "holes_known": True,
+    },
 }  # fmt: skip
 
 
@@ -137,7 +147,7 @@ def test_schema_and_code_know_the_same_events_flags_and_severities() -> None:
     assert set(SYSTEM_EVENTS) == events.EVENTS
     definitions = SCHEMA["$defs"]
     assert {name.removeprefix("event_") for name in definitions if name.startswith("event_")} == events.EVENTS
-    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == (*guard.FLAGS, BACKFILL)
+    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == (*guard.FLAGS, *MARKS)
     assert tuple(definitions["system_line"]["properties"]["severity"]["enum"]) == events.SEVERITIES
 
 
@@ -151,7 +161,7 @@ def test_every_event_and_all_its_data_stand_in_the_document(event: str) -> None:
 
 
 def test_every_flag_and_every_reason_stands_in_the_document() -> None:
-    for flag in (*guard.FLAGS, BACKFILL):
+    for flag in (*guard.FLAGS, *MARKS):
         assert re.search(rf"^\| `{flag}` \|", DOCUMENT, re.MULTILINE)
     reasons = DOCUMENT[DOCUMENT.index("Reasons of `rejected`") :]
     for stage in (frames.REASONS, validation.REASONS, guard.REASONS):

@@ -20,7 +20,7 @@ from tests.service.test_gaps import check, observer, records, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
 
-ABSENT_S = 20
+ABSENT_S = 10
 REFUSED_S = 5
 
 

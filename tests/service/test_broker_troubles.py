@@ -18,7 +18,7 @@ from tests.service.test_gaps import check, records, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
 
-AWAY_S = 60
+AWAY_S = 15
 UNKNOWN = "999901"  # no stock has it
 LEAST = 100  # ticks that must come after a trouble
 

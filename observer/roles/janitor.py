@@ -164,7 +164,7 @@ class Janitor:
             return []  # nothing was measured yet, or the files are elsewhere: that fault is stated already
         recall = report.recall
         expected = {
-            "swing": recall.polling_s if config.swing.symbols else None,
+            "swing": recall.polling_s if config.swing.polls else None,
             "scalp": recall.trading_s if config.scalp.symbols and config.scalp.trs else None,
         }
         return [

@@ -13,6 +13,7 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     hold     {"seconds":30}                                                   OPSP8996 for every new session
     refuse   {"seconds":5}                                                    new connections and REST calls are thrown out
     grow     {"fields":2}                                                     so many more fields in every trade; 0 ends it
+    master   {"how":"missing|half|empty|few|garbage"}                          what becomes of the master files; "" ends it
     limit    {"registrations":20}                                             fewer subscriptions a session
     speed    {"rate":3000, "books_rate":0}                                    ticks and books a second
     clear    {}                                                               every fault ends
@@ -28,6 +29,7 @@ from observer.model.truth import NOBODY
 from observer.simulator.connection import Connection
 from observer.simulator.faults import FOR_EVER, Refusal
 from observer.simulator.host import Host
+from observer.simulator.master import TROUBLES
 from observer.simulator.rest import Request
 from observer.simulator.terms import MAX_REGISTRATIONS, Answer
 
@@ -74,6 +76,7 @@ class Control:
             "hold": self._hold,
             "refuse": self._refuse,
             "grow": self._grow,
+            "master": self._master,
             "limit": self._limit,
             "speed": self._speed,
             "clear": self._clear,
@@ -176,6 +179,13 @@ class Control:
         fields = _number(body, "fields", 1)
         self.host.faults.grown = "".join(f"^new{number}" for number in range(1, fields + 1))
         return {"fields": fields}
+
+    def _master(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        how = str(body.get("how", ""))
+        if how not in ("", *TROUBLES):
+            raise WrongParameter(f"how must be one of {', '.join(TROUBLES)}")
+        self.host.faults.master = how
+        return {"how": how}
 
     def _limit(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.terms.registrations = _number(body, "registrations", MAX_REGISTRATIONS)

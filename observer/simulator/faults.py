@@ -36,6 +36,7 @@ class Faults:
     held_until: int = 0
     connections_refused_until: int = 0
     grown: str = ""
+    master: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     rng: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -100,5 +101,6 @@ class Faults:
             "skip_left": self.skip_left,
             "skip_ratio": self.skip_ratio,
             "grown": self.grown.count("^"),
+            "master": self.master,
             "refusals": {kind: asdict(refusal) for kind, refusal in self.refusals.items() if refusal.calls > 0 and mono < refusal.until},
         }

@@ -66,9 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        payload = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode() if answer.file is None else answer.file
         self.send_response(answer.status)
-        self.send_header("Content-Type", JSON_UTF8)
+        self.send_header("Content-Type", JSON_UTF8 if answer.file is None else "application/zip")
         self.send_header("Content-Length", str(len(payload)))
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -83,12 +83,13 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer: status, JSON body, KIS's own headers, and the rows in it that a client may record."""
+    """One HTTP answer: status, JSON body, KIS's own headers, the rows in it that a client may record; or a file instead of the body."""
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, str]] = field(default_factory=list)
+    file: bytes | None = None
 
 
 def refused(code: str, text: str = "") -> Answer:

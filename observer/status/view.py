@@ -88,6 +88,7 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         "disks": disks,
         "broker": _broker(board, collector, now),
         "market": collector.get("market"),
+        "universe": collector.get("universe"),
         "gaps": collector.get("gaps"),
         "window": collector.get("window"),
         "refusals": collector.get("refusals") or {},

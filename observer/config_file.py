@@ -120,7 +120,8 @@ def _kis_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]]
     if scalp.symbols and not scalp.trs:
         yield (trs, symbols), 'needs at least one TR such as "H0STCNT0" (or no [scalp] symbols)'
     if kis.environment == "paper" and swing.from_master:
-        yield (("swing", "universe"), environment), f'must be "list" with environment = "paper": it allows {PAPER_PACE} call a second'
+        yield (("swing", "universe"), environment), f'must be "list" with environment = "paper": that allows {PAPER_PACE} call a second'
+        swing = replace(swing, universe="list")
     if not scalp.symbols and not swing.polls:
         yield (symbols, ("swing", "symbols")), "nothing would be recorded: name symbols here or in [swing]"
     polled = len(swing.symbols) + MASTER_SYMBOLS * swing.from_master

@@ -123,13 +123,19 @@ class Ledger(NamedTuple):
     blind: list[Blind]
 
 
-def read_ledger(root: Path, day: str) -> Ledger:
+def read_ledger(root: Path, day: str, polls: bool = True) -> Ledger:
     """The ledger of ``day`` (``YYYYMMDD``) of the archive at ``root``, with what later days tell of it.
+
+    Args:
+        root: the asset directory.
+        day: ``YYYYMMDD``.
+        polls: with missed polls; they can be millions, and none is ever filled.
 
     Raises:
         OSError: a file cannot be read.
     """
-    entries, blind = fold(read_system(root, _WANTED, [each for each in list_days(root) if each >= day]))
+    records = read_system(root, _WANTED, [each for each in list_days(root) if each >= day])
+    entries, blind = fold(record for record in records if polls or record.data.get("kind") != POLLS)
     start = day_start_ns(day)
     return Ledger(
         day,

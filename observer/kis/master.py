@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Final, NamedTuple
 
@@ -63,17 +63,15 @@ def shares(market: str, zipped: bytes) -> dict[str, int]:
         MasterError: it is no such file.
     """
     found: dict[str, int] = {}
-    for number, line in _lines(_unzip(market, zipped)):
+    for number, line in enumerate(_lines(_unzip(market, zipped)), 1):
         try:
             share = _share(line, LAYOUTS[market])
+            if share is not None and share[0] in found:
+                raise MasterError(f"{share[0]} stands there twice")
         except MasterError as error:
             raise MasterError(f"{market}_code.mst, line {number}: {error}") from None
-        if share is None:
-            continue
-        code, price = share
-        if code in found:
-            raise MasterError(f"{market}_code.mst, line {number}: {code} stands there twice")
-        found[code] = price
+        if share is not None:
+            found[share[0]] = share[1]
     return found
 
 
@@ -92,13 +90,17 @@ def _unzip(market: str, zipped: bytes) -> bytes:
     return text
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines and their numbers, from 1; behind the last newline there is none."""
-    lines = text.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    for number, line in enumerate(lines, 1):
-        yield number, line.removesuffix(b"\r")
+def _lines(text: bytes) -> list[bytes]:
+    """The lines of ``text``; behind the last newline there is none.
+
+    A line that was cut may look like one with a shorter name. So without a newline the last one must be as long as the one
+    before; where it is not it is given as an empty one, which is none of any layout.
+    """
+    *whole, rest = text.split(b"\n")
+    lines = [line.removesuffix(b"\r") for line in whole]
+    if rest:
+        lines.append(rest if lines and len(rest) == len(lines[-1]) else b"")
+    return lines
 
 
 def _share(line: bytes, layout: Layout) -> tuple[str, int] | None:
@@ -107,6 +109,8 @@ def _share(line: bytes, layout: Layout) -> tuple[str, int] | None:
     Raises:
         MasterError: it is no line of this layout.
     """
+    if not line:
+        raise MasterError("is empty, or the file ends within it")
     if len(line) < HEAD + layout.tail:
         raise MasterError(f"has {len(line)} bytes, at least {HEAD + layout.tail} are needed")
     try:

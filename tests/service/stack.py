@@ -32,10 +32,12 @@ stop = "99%"
 ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
+master_url = "{rest}"
 ws_url = "{ws}"
 [swing]
 interval = "{swing}"
-symbols = {symbols}
+symbols = {polled}
+universe = "{universe}"
 [scalp]
 symbols = {symbols}
 trs = {trs}
@@ -47,16 +49,25 @@ stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
+DEFAULTS = {
+    "roll": "10s",
+    "swing": "2s",
+    "heartbeat": "3s",
+    "stop": "20s",
+    "window": "64MiB",
+    "fallback": "",
+    "trs": '["H0STCNT0"]',
+    "universe": "list",
+}
 
 
 def configuration(**settings: object) -> str:
     """A whole configuration.
 
     Args:
-        settings: CONFIG's placeholders; those of DEFAULTS may be left out.
+        settings: CONFIG's placeholders; those of DEFAULTS may be left out, and `polled`, which is `symbols` then.
     """
-    return CONFIG.format(**{**DEFAULTS, **settings})
+    return CONFIG.format(**{**DEFAULTS, "polled": settings["symbols"], **settings})
 
 
 class Process:
@@ -94,7 +105,7 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, polled, universe.
     """
 
     def __init__(

@@ -17,7 +17,9 @@ import requests
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import ClientConnection
 
+from observer.kis.master import LAYOUTS, MasterError, path_of, shares
 from observer.model.truth import TruthEvent, read_lines, read_truth
+from observer.simulator.master import TROUBLES
 from observer.simulator.verb_simulate import symbols_from
 from tests.kis_host import RunningHost, ask, message, next_frame, records_of, running_host
 from tests.waiting import wait_until
@@ -146,6 +148,26 @@ def test_grown_trades_carry_more_fields_and_the_truth_has_them(host: RunningHost
         wait_until(lambda: len(records_of(next_frame(client))[0].split("^")) == 47, 5, "trades have 47 fields again")
         assert host.truth is not None
         assert any(line.text.endswith("^new1^new2") for line in read_truth(host.truth))
+
+
+@pytest.mark.parametrize("how", ["", *TROUBLES])
+def test_the_master_files_hold_the_stocks_or_what_was_asked_for(host: RunningHost, how: str) -> None:
+    host.control("master", how=how)
+    found: dict[str, int] = {}
+    troubles: list[str] = []
+    for market in LAYOUTS:
+        answer = requests.get(host.rest + path_of(market), timeout=5)
+        try:
+            found |= shares(market, answer.content if answer.ok else b"")
+        except MasterError as error:
+            troubles.append(str(error))
+    said = {"missing": "0 bytes", "half": "no whole zip", "empty": "0 bytes", "few": "", "garbage": "line "}
+    if how in ("", "few"):
+        assert troubles == [] and {"005930", "000660"} <= found.keys() and (len(found) > 1000) is (how == "")
+    else:
+        assert found == {} and len(troubles) == 2 and said[how] in troubles[0]
+    host.control("clear")
+    assert shares("kospi", requests.get(host.rest + path_of("kospi"), timeout=5).content)["005930"] == 61_000
 
 
 def test_fewer_registrations_can_be_allowed(host: RunningHost) -> None:

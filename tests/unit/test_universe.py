@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from observer.board import NOTE_BYTES
+from observer.clock import kst
+from observer.config import SwingConfig
 from observer.kis.codes import Action, BrokerError
 from observer.kis.http import Transport
 from observer.kis.master import FOLDER, path_of
+from observer.kis.rest import Quotations, Rows
 from observer.kis.universe import AGAIN_S, FEWEST, KEPT, Universe, read_masters
 from observer.model import events
 from observer.roles.universe_telling import UniverseTeller, download_from
@@ -24,7 +27,7 @@ from observer.simulator.master import Listed, line, zipped_file
 from tests.kis_host import running_host
 from tests.unit.test_collector import FakeProducer
 from tests.unit.test_schema import SCHEMA, system_line
-from tests.unit.test_ten_weeks import MINUTE, midnight
+from tests.unit.test_ten_weeks import MINUTE, Desk, midnight
 
 HOUR = 60 * MINUTE
 MONDAY, TUESDAY, WEDNESDAY = date(2026, 11, 30), date(2026, 12, 1), date(2026, 12, 2)
@@ -331,6 +334,56 @@ def test_the_note_stays_small_whatever_the_universe_is(days: Days) -> None:
     days.host.error = BrokerError("X", Action.RETRY, "x" * 10_000)
     days.teller.turn(at(TUESDAY))
     assert len(repr(days.teller.note(at(TUESDAY)))) + len(repr(days.teller.fault(at(TUESDAY)))) < NOTE_BYTES / 8
+
+
+# The whole collector.
+
+
+def test_over_days_the_collector_polls_what_the_files_say_and_yesterdays_when_they_are_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: Host
+) -> None:
+    monkeypatch.setattr("observer.roles.collector.download_from", lambda url: host.download)
+    desk = Desk(tmp_path, monkeypatch, SwingConfig(interval=60.0, symbols=NAMED, universe="master"))
+    polled: dict[date, set[str]] = {}
+    faults: dict[date, set[str]] = {}
+
+    def quote(quotations: Quotations, symbols: Sequence[str]) -> Rows:
+        polled.setdefault(kst(desk.world.now).date(), set()).update(symbols)
+        rows = {symbol: {"inter_shrn_iscd": symbol, "inter2_prpr": "100", "acml_vol": str(desk.world.now)} for symbol in symbols}
+        return Rows("FHKST11300006", rows, (), desk.world.now)
+
+    def look() -> None:
+        today = kst(desk.world.now)
+        faults.setdefault(today.date(), set()).update(desk.faults())
+        if today.hour == 20 and today.minute == 30:  # the evening of each day
+            evenings[today.date()]()
+
+    def breaks() -> None:
+        host.spoil = lambda zipped: zipped[: len(zipped) // 2]
+        host.prices["kospi"] = {"373220": 400_000}
+
+    def mends() -> None:
+        host.spoil = lambda zipped: zipped
+
+    def nothing() -> None:
+        """As it is."""
+
+    evenings: dict[date, Callable[[], None]] = {MONDAY: breaks, TUESDAY: mends, WEDNESDAY: nothing}
+    monkeypatch.setattr(Quotations, "intstock_multprice", quote)
+    desk.world.look, desk.world.end = look, at(WEDNESDAY, 21)
+    desk.collector.poller.run()
+    old, new = {*NAMED, *SELECTED}, {*NAMED, "373220", "091990", "247540"}
+    assert polled == {MONDAY: old, TUESDAY: old, WEDNESDAY: new}
+    assert faults == {MONDAY: set(), TUESDAY: {"universe"}, WEDNESDAY: set()}
+    assert [(told["day"], told["source"], told["added"], told["removed"]) for told in desk.events.of(events.UNIVERSE)] == [
+        ("20261129", "master", None, None),
+        ("20261130", "master", 0, 0),
+        ("20261201", "other_day", 0, 0),
+        ("20261201", "master", 1, 1),
+        ("20261202", "master", 0, 0),
+    ]
+    assert desk.collector.flows["swing"].refusals == {}, "the guard follows"
+    assert desk.events.of(events.GAP) == []
 
 
 # The way to the file.

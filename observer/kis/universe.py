@@ -170,10 +170,10 @@ class Universe:
         return Chosen(master, tuple(dict.fromkeys((*self._listed.symbols, *master.selected(self.min_close)))))
 
     def _refuse_implausible(self, master: Master) -> None:
-        """Raises MasterError when ``master`` cannot be true."""
+        """Raises MasterError when ``master`` cannot be true. Who removes the last one's file says that it is."""
         _refuse_few(master.shares)
         last = self._known[0].master if self._known else None
-        if last is None:
+        if last is None or not _path(self._cache_dir, last.day).exists():
             return
         counts = [(f"shares of {market}", len(each), len(last.shares[market])) for market, each in master.shares.items()]
         counts.append((f"shares from {self.min_close} KRW on", len(master.selected(self.min_close)), len(last.selected(self.min_close))))

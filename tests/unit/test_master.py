@@ -72,6 +72,12 @@ def test_a_file_that_ends_within_a_line_is_refused_with_the_number_of_that_line(
         read(market, text[:cut])
 
 
+def test_a_cut_line_that_looks_like_a_whole_one_of_a_shorter_name_is_refused() -> None:
+    lines = [line("kospi", Listed(code, "SK하이닉스", "ST", 180_500)) for code in ("000660", "000661")]
+    with pytest.raises(MasterError, match="line 2: is empty, or the file ends within it"):
+        read("kospi", b"".join(lines)[:-41])  # SK stands where the group code would
+
+
 WRONG = st.one_of(
     st.binary(max_size=240).filter(lambda text: b"\n" not in text),
     st.just(b"\xc0" * 300),
@@ -123,6 +129,21 @@ def test_a_damaged_archive_is_read_as_it_was_or_refused(market: str, issues: lis
     cut = data.draw(st.integers(len(zipped) // 2, len(zipped)))
     with contextlib.suppress(MasterError):
         assert shares(market, bytes(zipped[:cut])) == expected(issues)
+
+
+def test_an_archive_with_any_one_byte_changed_is_read_as_it_was_or_refused() -> None:
+    issues = [Listed(f"{number:06d}", "주식", "ST", number * 7) for number in range(30)]
+    zipped = zipped_file("kosdaq", [text_of("kosdaq", issues)])
+    refused = 0
+    for at in range(len(zipped)):
+        for change in (0x01, 0x20, 0x80, 0xFF):
+            spoilt = bytearray(zipped)
+            spoilt[at] ^= change
+            try:
+                assert shares("kosdaq", bytes(spoilt)) == expected(issues)
+            except MasterError:
+                refused += 1
+    assert refused > len(zipped)
 
 
 def test_another_files_archive_and_one_that_unpacks_to_too_much_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,6 @@ def test_fewer_than_half_of_the_last_ones_shares_are_refused_and_the_text_names_
     path = days.cache / "kis-universe-20261130.json"
     assert fault is not None and f"898 shares of kosdaq, on 2026-11-30 there were 1803; if that is true, remove {path}" in fault.what
     path.unlink()
-    days.restart()
     days.teller.turn(at(TUESDAY, 13))
     assert days.teller.fault(at(TUESDAY, 13)) is None
 

@@ -9,10 +9,13 @@ that stands in for it with the first cycle. So the last `universe` record before
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from datetime import date
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from observer.kis.codes import UNREACHABLE, Action, BrokerError
 from observer.kis.http import Transport
 from observer.kis.universe import Chosen, Universe, day_of
 from observer.model import events
@@ -22,6 +25,7 @@ LIST: Final = "list"
 MASTER: Final = "master"
 OTHER_DAY: Final = "other_day"
 SYMBOLS: Final = "symbols"
+DOWNLOAD_S: Final = 20.0  # well below the silence for which a source is taken for dead
 
 
 class UniverseTeller:
@@ -114,13 +118,32 @@ class UniverseTeller:
 
 
 def download_from(url: str) -> Callable[[str], bytes]:
-    """What gives the file at a path of the host ``url``; each time over a connection of its own, as days lie between."""
+    """What gives the file at a path of the host ``url``, within DOWNLOAD_S; each time over a connection of its own, as days lie between.
+
+    In a thread, which nobody waits for any longer: the look-up of a name knows no deadline, and a poller that hangs in one is replaced
+    with the whole collector, again and again.
+    """
 
     def download(path: str) -> bytes:
-        transport = Transport(url, "master_url")
+        answer: SimpleQueue[bytes | BrokerError] = SimpleQueue()
+        threading.Thread(target=_fetch, args=(url, path, answer), name="master", daemon=True).start()
         try:
-            return transport.file(path)
-        finally:
-            transport.close()
+            found = answer.get(timeout=DOWNLOAD_S)
+        except Empty:
+            what = f"GET {path}: nothing within {DOWNLOAD_S:.0f} s, the look-up of the host's name included"
+            raise BrokerError(UNREACHABLE, Action.RETRY, what, "check the network, its name servers, and [kis] master_url") from None
+        if isinstance(found, BrokerError):
+            raise found
+        return found
 
     return download
+
+
+def _fetch(url: str, path: str, answer: SimpleQueue[bytes | BrokerError]) -> None:
+    transport = Transport(url, "master_url")
+    try:
+        answer.put(transport.file(path))
+    except BrokerError as error:
+        answer.put(error)
+    finally:
+        transport.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,11 +18,13 @@ from observer.board import NOTE_BYTES
 from observer.clock import kst
 from observer.config import SwingConfig
 from observer.kis.codes import Action, BrokerError
-from observer.kis.http import Transport
+from observer.kis.http import CALL_S, Transport
 from observer.kis.master import FOLDER, path_of
 from observer.kis.rest import Quotations, Rows
 from observer.kis.universe import AGAIN_S, FEWEST, KEPT, Universe, read_masters
 from observer.model import events
+from observer.roles import universe_telling
+from observer.roles.source import STALE_S
 from observer.roles.universe_telling import UniverseTeller, download_from
 from observer.simulator.master import Listed, line, zipped_file
 from tests.kis_host import running_host
@@ -398,6 +401,16 @@ def test_a_file_is_fetched_without_credentials_and_what_is_no_file_is_an_error_t
         assert "[kis] master_url" in refused.value.hint
     with pytest.raises(BrokerError, match="UNREACHABLE"):
         download_from("http://127.0.0.1:1")("/x")
+
+
+def test_a_name_that_is_looked_up_for_ever_holds_the_poller_for_less_than_it_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert universe_telling.DOWNLOAD_S + CALL_S < STALE_S
+    monkeypatch.setattr(universe_telling, "DOWNLOAD_S", 0.1)
+    forever = threading.Event()
+    monkeypatch.setattr(Transport, "file", lambda transport, path: forever.wait())
+    with pytest.raises(BrokerError, match="nothing within 0 s, the look-up of the host's name included"):
+        download_from("http://127.0.0.1:1")("/x")
+    forever.set()
 
 
 def test_a_host_that_drips_does_not_hold_a_call_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ MIB = 1024 * 1024
 _REST_URLS = {"real": "https://openapi.koreainvestment.com:9443", "paper": "https://openapivts.koreainvestment.com:29443"}
 _WS_URLS = {"real": "ws://ops.koreainvestment.com:21000/tryitout", "paper": "ws://ops.koreainvestment.com:31000/tryitout"}
 
+_MASTER_URL = "https://new.real.download.dws.co.kr"  # kis-protocol 5.12
+
 _CREDENTIALS = (("kis_app_key", "KIS_APP_KEY"), ("kis_app_secret", "KIS_APP_SECRET"))
 
 
@@ -79,6 +81,7 @@ class KisConfig:
     environment: str = "real"
     rest_url: str = ""
     ws_url: str = ""
+    master_url: str = ""
     requests_per_second: float = 15.0
 
     @property
@@ -91,6 +94,11 @@ class KisConfig:
         """Where the WebSocket connects: `ws_url`, or the environment's own address."""
         return self.ws_url or _WS_URLS[self.environment]
 
+    @property
+    def effective_master_url(self) -> str:
+        """Where the symbol master files are, without a slash at the end: `master_url`, or the broker's own address."""
+        return (self.master_url or _MASTER_URL).rstrip("/")
+
 
 @dataclass(frozen=True)
 class SwingConfig:
@@ -98,6 +106,18 @@ class SwingConfig:
 
     interval: float = 60.0
     symbols: tuple[str, ...] = ("005930", "000660")
+    universe: str = "list"
+    min_close: int = 4000
+
+    @property
+    def from_master(self) -> bool:
+        """Whether the shares of the master files are polled, too."""
+        return self.universe == "master"
+
+    @property
+    def polls(self) -> bool:
+        """Whether anything is polled at all."""
+        return bool(self.symbols) or self.from_master
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from observer.units import duration_text, percent_text
 MAX_REGISTRATIONS = 41  # a WebSocket session, all TRs added up (kis-protocol 3.2)
 PAPER_TRS = ("H0STCNT0", "H0STASP0")  # kis-protocol 1
 PAPER_PACE = 1  # calls a second (kis-protocol 3.1)
+MASTER_SYMBOLS = 3000  # shares of KOSPI and KOSDAQ from any price on, rounded up
 ROWS_A_CALL = {"real": 30, "paper": 1}  # intstock-multprice takes 30 symbols and does not exist in paper (kis-protocol 5.7)
 
 _SECRET_NAME = re.compile("key|secret|token|passw", re.IGNORECASE)
@@ -118,13 +119,18 @@ def _kis_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]]
         yield (symbols, trs), f"{what}; the broker allows {MAX_REGISTRATIONS}: name at most {MAX_REGISTRATIONS // len(scalp.trs)} symbols"
     if scalp.symbols and not scalp.trs:
         yield (trs, symbols), 'needs at least one TR such as "H0STCNT0" (or no [scalp] symbols)'
-    if not scalp.symbols and not swing.symbols:
+    if kis.environment == "paper" and swing.from_master:
+        yield (("swing", "universe"), environment), f'must be "list" with environment = "paper": that allows {PAPER_PACE} call a second'
+        swing = replace(swing, universe="list")
+    if not scalp.symbols and not swing.polls:
         yield (symbols, ("swing", "symbols")), "nothing would be recorded: name symbols here or in [swing]"
-    calls = ceil(len(swing.symbols) / ROWS_A_CALL[kis.environment])
+    polled = len(swing.symbols) + MASTER_SYMBOLS * swing.from_master
+    calls = ceil(polled / ROWS_A_CALL[kis.environment])
     needed = calls / kis.requests_per_second
     if needed > swing.interval:
-        what = f"{len(swing.symbols)} symbols need {calls} calls at {kis.requests_per_second:g} a second"
-        yield (("swing", "interval"), ("swing", "symbols"), pace, environment), f"{what}: at least {duration_text(ceil(needed))}"
+        what = f"{'about ' * swing.from_master}{polled:,} symbols need {calls} calls at {kis.requests_per_second:g} a second"
+        keys = (("swing", "interval"), ("swing", "symbols"), ("swing", "universe"), pace, environment)
+        yield keys, f"{what}: at least {duration_text(ceil(needed))}"
 
 
 def _disk_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]]:

@@ -69,6 +69,7 @@ KINDS: Final[Mapping[str, str]] = {
     "broker_refused": "14126ae1916b46f4be22631f315efc7d",
     "polling": "dbb48e6d955041b498f513e30e7dc433",
     "symbols": "bbf639a41af54008b5009942096d64a6",
+    "universe": "4076c8dd177143bab02c8a2fa84cabf4",
     "subscriptions": "05fab7d757d842f5a0dcc894044c4af7",
     # the host
     "http_port": "38dccd9e4be84ae2ac3100d9606b03a6",

@@ -18,6 +18,7 @@ from observer.archive.places import Finding, judge_disk, judge_fallback
 from observer.config import credentials_source, load_credentials
 from observer.config_file import differences
 from observer.errors import EXIT_FOUND, EXIT_OK, ConfigError
+from observer.kis.universe import Master, read_masters
 from observer.settings import Settings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -89,9 +90,32 @@ def _as_json(settings: Settings, findings: list[Finding]) -> str:
         "config": str(settings.config_path) if settings.config_path else None,
         "differs": [{"section": s, "key": k, "value": v, "default": d} for s, k, v, d in differences(settings.config)],
         "archive": {"path": str(settings.paths.asset_dir), "rule": settings.paths.rule},
+        "universe": _universe_as_json(settings),
         "findings": [{"place": item.place, "what": item.what, "hint": item.hint} for item in findings],
     }
     return json.dumps(report, indent=1, ensure_ascii=False)
+
+
+def _newest_master(settings: Settings) -> Master | None:
+    return next(read_masters(settings.paths.cache_dir), None) if settings.config.swing.from_master else None
+
+
+def _universe_as_json(settings: Settings) -> dict[str, object] | None:
+    """What is known of the master files; None where none are wanted or known."""
+    master = _newest_master(settings)
+    if master is None:
+        return None
+    chosen = master.selected(settings.config.swing.min_close)
+    return {"date": master.day.isoformat(), "fetched": master.fetched, "symbols": len(set(chosen) | set(settings.config.swing.symbols))}
+
+
+def _universe_as_text(settings: Settings) -> str:
+    swing, master = settings.config.swing, _newest_master(settings)
+    where = settings.config.kis.effective_master_url
+    if master is None:
+        return f"no shares are known yet: the service fetches the master files from {where} when it starts"
+    chosen = f"{len(master.selected(swing.min_close)):,} shares from {swing.min_close:,} KRW on"
+    return f"{chosen}, by the master files of {master.day} (fetched {master.fetched} from {where})"
 
 
 def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
@@ -104,7 +128,9 @@ def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
     lines.append(f"{'broker':<12}{config.kis.effective_rest_url}  {config.kis.effective_ws_url}")
     lines.append(f"{'credentials':<12}{credentials_source(settings.environ) or 'none'}")
     swing, scalp = config.swing, config.scalp
-    lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled, {len(scalp.symbols)} x {len(scalp.trs)} received")
+    lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled by name, {len(scalp.symbols)} x {len(scalp.trs)} received")
+    if swing.from_master:
+        lines.append(f"{'universe':<12}{_universe_as_text(settings)}")
     lines.append(f"{'page':<12}http://{config.http.listen}/")
     for finding in findings:
         lines += ["", f"! {finding.place}: {finding.what}", f"  {finding.hint}"]

@@ -47,6 +47,7 @@ CHECKS = (
     Check("port", network.look_at_port, _NETWORK),
     Check("rest", network.look_at_rest, _NETWORK),
     Check("websocket", network.look_at_websocket, _NETWORK),
+    Check("master files", network.look_at_master_files, _NETWORK),
 )
 
 

@@ -126,15 +126,21 @@ class Ledger(NamedTuple):
     thinned: tuple[Thinned, ...] = ()
 
 
-def read_ledger(root: Path, day: str) -> Ledger:
+def read_ledger(root: Path, day: str, polls: bool = True) -> Ledger:
     """The ledger of ``day`` (``YYYYMMDD``) of the archive at ``root``, with what later days tell of it.
+
+    Args:
+        root: the asset directory.
+        day: ``YYYYMMDD``.
+        polls: with missed polls; they can be millions, and none is ever filled.
 
     Raises:
         OSError: a file cannot be read.
     """
     thinned: list[Thinned] = []
     days = [each for each in list_days(root) if each >= day]
-    entries, blind = fold(_without_thinned(read_system(root, {*_WANTED, events.THINNED}, days), thinned))
+    records = _without_thinned(read_system(root, {*_WANTED, events.THINNED}, days), thinned)
+    entries, blind = fold(record for record in records if polls or record.data.get("kind") != POLLS)
     start = day_start_ns(day)
     told = [each for each in thinned if each.start_ns < start + DAY_NS and each.end_ns >= start]
     return Ledger(

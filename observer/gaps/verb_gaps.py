@@ -89,8 +89,8 @@ def _hole(entry: Entry) -> dict[str, Any]:
     return {**told, **times, **said, **filled}
 
 
-def ledger_of(root: Path, day: str) -> Ledger:
-    """The ledger of a day, for a verb.
+def ledger_of(root: Path, day: str, polls: bool = True) -> Ledger:
+    """The ledger of a day, for a verb; as `read_ledger`.
 
     Raises:
         UsageError: there is no archive at ``root``, or it cannot be read.
@@ -98,7 +98,7 @@ def ledger_of(root: Path, day: str) -> Ledger:
     if not root.is_dir():
         raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for")
     try:
-        return read_ledger(root, day)
+        return read_ledger(root, day, polls)
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error

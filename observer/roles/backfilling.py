@@ -212,7 +212,9 @@ class Backfiller:
 
     def _read_ledger(self, root: Path) -> None:
         try:
-            left = [entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day), (), again=False)]
+            left = [
+                entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day, polls=False), (), again=False)
+            ]
         except OSError as error:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S[0])
@@ -223,7 +225,7 @@ class Backfiller:
     def _hear(self, root: Path, request: Request) -> None:
         """Somebody asks for a day's holes, also for those that could not be filled before."""
         try:
-            entries = left_to_fill(read_ledger(root, request.day), request.symbols, again=True)
+            entries = left_to_fill(read_ledger(root, request.day, polls=False), request.symbols, again=True)
         except OSError as error:
             log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
             return

@@ -33,6 +33,7 @@ from observer.kis.reconnect import Reconnect
 from observer.kis.rest import Quotations
 from observer.kis.stream import Stream
 from observer.kis.subscriptions import Subscriptions
+from observer.kis.universe import Universe
 from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
 from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
@@ -51,6 +52,7 @@ from observer.roles.stores import PLACES
 from observer.roles.tail_check import TailCheck
 from observer.roles.thinning import Thinning
 from observer.roles.tick_gaps import EarlierReader, TickGaps
+from observer.roles.universe_telling import UniverseTeller, download_from
 from observer.roles.untold import Untold
 from observer.sinks.store import ARCHIVE
 from observer.status.view import JANITOR
@@ -180,11 +182,12 @@ class Collector:
     def _build_swing(self) -> None:
         context, config = self._context, self._context.settings.config
         paper = config.kis.environment == "paper"
-        rules = GuardRules(asked={SINGLE_PRICE if paper else MULTI_PRICE: frozenset(config.swing.symbols)})
+        tr = SINGLE_PRICE if paper else MULTI_PRICE
+        rules = GuardRules()
         if config.market.calendar == "krx":
             rules.business_date = self._business_date
         flow = self._flow("swing", rules)
-        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if config.swing.symbols else None
+        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if config.swing.polls else None
         source = Source("swing", self._run_poller)
         self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
@@ -192,17 +195,27 @@ class Collector:
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
         put_system, room = self._producer.put_system, self._producer.room
         told = blindness.told if blindness is not None else deque()
-        self.poll_gaps = PollGaps(SINGLE_PRICE if paper else MULTI_PRICE, config.swing.interval, self._gaps, told)
+
+        def follow(asked: frozenset[str]) -> None:
+            rules.asked = {tr: asked}
+
+        universe = Universe(
+            config.swing.symbols, config.swing.min_close, context.settings.paths.cache_dir,
+            download_from(config.kis.effective_master_url) if config.swing.from_master else None,
+            self.keeper.open_day, follow,
+        )  # fmt: skip
+        self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
+        self.poll_gaps = PollGaps(tr, config.swing.interval, self._gaps, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
         self.thinning = Thinning(
-            lambda due_ns: config.swing.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
+            universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
             self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
         )  # fmt: skip
         self.poller = SwingPoller(
             self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
-            self._cell("poll_cycle"),
+            self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
         self.sources.append(source)
 

@@ -52,6 +52,7 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
         "widths": collector.scalp.decoder.widths if collector.scalp else {},
         "gaps": _gaps(collector),
         "window": {"bytes": window.held_bytes, "limit": window.window_bytes},
+        "universe": collector.universe.note(wall_ns()),
         "market": _market(collector.keeper.calendar, wall_ns()),
         "faults": faults,
     }
@@ -67,6 +68,8 @@ def _gaps(collector: Collector) -> dict[str, int] | None:
 def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:
     """Everything that is wrong now."""
     yield from _stream_faults(collector, config)
+    if (fault := collector.universe.fault(wall_ns())) is not None:
+        yield fault
     error = collector.swing.error
     if error is not None:
         severity = events.CRITICAL if error.action is Action.STOP else events.WARNING

@@ -169,7 +169,7 @@ class Janitor:
             return []  # nothing was measured yet, or the files are elsewhere: that fault is stated already
         recall = report.recall
         expected = {
-            "swing": recall.polling_s if config.swing.symbols and self._polled_hourly(report) else None,
+            "swing": recall.polling_s if config.swing.polls and self._polled_hourly(report) else None,
             "scalp": recall.trading_s if config.scalp.symbols and config.scalp.trs else None,
         }
         return [

@@ -99,6 +99,7 @@ class SwingPoller:
         stopping: ends `run`.
         done: word with the number of the newest cycle that was polled to its end, by this poller or one before; it is not polled
             again. One that was left in the middle is: nobody knows of whom its quotes were.
+        between: called between two cycles, also while the market is closed, with the wall ns.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class SwingPoller:
         listener: PollListener,
         stopping: threading.Event,
         done: Word | None = None,
+        between: Callable[[int], None] = lambda now_ns: None,
     ) -> None:
         self._symbols = symbols
         self._interval_ns = int(interval_s * SECOND_NS)
@@ -120,6 +122,7 @@ class SwingPoller:
         self._listener = listener
         self._stopping = stopping
         self._done = done or Local()
+        self._between = between
         self._done_cycle = self._done.get()
         self._first_cycle = 0
         self._lock = threading.Lock()
@@ -139,6 +142,7 @@ class SwingPoller:
                 if self._keeper.due(now) and self._keeper.refresh(now):
                     self._listener.answered()
                 self._turn(wall_ns())
+            self._between(wall_ns())
             if not self._keeper.polling(now):
                 self._listener.closed()
             self._stopping.wait(min(WAIT_S, self._until_next(wall_ns())))

@@ -29,6 +29,7 @@ from observer.roles.poll_gaps import PollGaps
 log = logging.getLogger("observer.collector")
 
 REST_SOURCE = "kis.rest"
+NAMED = 10
 PutSystem = Callable[[str, str, dict[str, Any]], int]
 
 
@@ -208,12 +209,14 @@ class SwingReceiver:
 
     def unknown(self, symbols: tuple[str, ...]) -> None:
         """KIS left ``symbols`` out of an answer: said once each and day."""
-        for symbol in symbols:
-            if symbol not in self.unknown_symbols:
-                self.unknown_symbols.add(symbol)
-                log.warning("KIS does not answer for %s: check [swing] symbols", symbol)
-                data = {"tr": "", "symbol": symbol, "code": "MISSING", "message": "left out of the answer"}
-                self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data)
+        fresh = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+        if not fresh:
+            return
+        self.unknown_symbols.update(fresh)
+        log.warning("KIS does not answer for %d symbols, such as %s: check [swing] symbols", len(fresh), ", ".join(fresh[:NAMED]))
+        for symbol in fresh:
+            data = {"tr": "", "symbol": symbol, "code": "MISSING", "message": "left out of the answer"}
+            self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data)
 
 
 def _snapshot(tr: str, row: dict[str, str], recv_ns: int, track: str) -> Snapshot:

@@ -16,6 +16,7 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     maintain {"seconds":60}                                                   sessions are closed; REST answers 503 in HTML, WebSocket 503
     burst    {"records":11}                                                   so many trades in every frame; 0 ends it
     grow     {"fields":2}                                                     so many more fields in every trade; 0 ends it
+    master   {"how":"missing|half|empty|few|garbage"}                          what becomes of the master files; "" ends it
     limit    {"registrations":20}                                             fewer subscriptions a session
     speed    {"rate":3000, "books_rate":0}                                    ticks and books a second
     clear    {}                                                               every fault ends
@@ -32,6 +33,7 @@ from observer.simulator.connection import Connection
 from observer.simulator.faults import FOR_EVER, Refusal
 from observer.simulator.host import Host
 from observer.simulator.market import BURST_MAX
+from observer.simulator.master import TROUBLES
 from observer.simulator.rest import Request
 from observer.simulator.terms import MAX_REGISTRATIONS, Answer
 
@@ -81,6 +83,7 @@ class Control:
             "maintain": self._maintain,
             "burst": self._burst,
             "grow": self._grow,
+            "master": self._master,
             "limit": self._limit,
             "speed": self._speed,
             "clear": self._clear,
@@ -196,6 +199,13 @@ class Control:
         fields = _number(body, "fields", 1)
         self.host.faults.grown = "".join(f"^new{number}" for number in range(1, fields + 1))
         return {"fields": fields}
+
+    def _master(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        how = str(body.get("how", ""))
+        if how not in ("", *TROUBLES):
+            raise WrongParameter(f"how must be one of {', '.join(TROUBLES)}")
+        self.host.faults.master = how
+        return {"how": how}
 
     def _limit(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.terms.registrations = _number(body, "registrations", MAX_REGISTRATIONS)

@@ -38,6 +38,7 @@ class Faults:
     maintained_until: int = 0
     burst: int = 0
     grown: str = ""
+    master: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     rng: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -107,5 +108,6 @@ class Faults:
             "skip_ratio": self.skip_ratio,
             "burst": self.burst,
             "grown": self.grown.count("^"),
+            "master": self.master,
             "refusals": {kind: asdict(refusal) for kind, refusal in self.refusals.items() if refusal.calls > 0 and mono < refusal.until},
         }

@@ -22,7 +22,7 @@ from observer.simulator.terms import Answer
 log = logging.getLogger("observer.simulator")
 
 BODY_LIMIT = 1 << 20
-JSON_UTF8, HTML_UTF8 = "application/json; charset=utf-8", "text/html; charset=utf-8"
+JSON_UTF8 = "application/json; charset=utf-8"
 
 Answering = Callable[[Request], tuple[Answer | None, float]]
 
@@ -68,9 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        payload = answer.page.encode() or json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode() if answer.file is None else answer.file
         self.send_response(answer.status)
-        self.send_header("Content-Type", HTML_UTF8 if answer.page else JSON_UTF8)
+        self.send_header("Content-Type", JSON_UTF8 if answer.file is None else answer.file_type)
         self.send_header("Content-Length", str(len(payload)))
         for name, value in answer.headers.items():
             self.send_header(name, value)

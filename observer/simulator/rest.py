@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from observer.clock import SECOND_NS
-from observer.simulator import quotes
+from observer.simulator import master, quotes
 from observer.simulator.auth import Auth
 from observer.simulator.faults import Faults
 from observer.simulator.market import KRX, NXT, UNIFIED, Issue, Market, known, moment_at
@@ -75,6 +75,8 @@ class Rest:
         return found
 
     def _answer(self, request: Request, wall: int, mono: int) -> Answer:
+        if request.path.startswith(master.FOLDER):
+            return master.answer(request.path, self.market.trading, self.faults.master)
         if request.path.startswith("/oauth2/"):
             return self._oauth(request, wall, mono)
         if code := self.auth.wrong_headers(request.headers, wall):

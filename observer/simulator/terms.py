@@ -84,19 +84,20 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer: status, JSON body, KIS's own headers, and the rows in it that a client may record; or a page instead of a body."""
+    """One HTTP answer: status, JSON body, KIS's own headers, the rows in it that a client may record; or a file instead of the body."""
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, str]] = field(default_factory=list)
-    page: str = ""
+    file: bytes | None = None
+    file_type: str = "application/zip"
 
 
 def closed_for_maintenance() -> Answer:
     """What stands in front of the host answers while the host is away: no JSON."""
-    page = "<html><head><title>503 Service Temporarily Unavailable</title></head><body><h1>503</h1><hr>openresty</body></html>"
-    return Answer(UNAVAILABLE, {}, page=page)
+    page = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body><h1>503</h1><hr>openresty</body></html>"
+    return Answer(UNAVAILABLE, {}, file=page, file_type="text/html; charset=utf-8")
 
 
 def refused(code: str, text: str = "") -> Answer:

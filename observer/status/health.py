@@ -160,7 +160,7 @@ def _data(view: View, config: Config, recall: Recall) -> Check:
 
 def _swing(view: View, config: Config, recall: Recall) -> Iterator[Check]:
     """Polls beside a stream: late ones warn."""
-    if not config.swing.symbols or not config.scalp.symbols or recall.polling_s is None:
+    if not config.swing.polls or not config.scalp.symbols or recall.polling_s is None:
         return
     age = view["tracks"]["swing"]["last_received_s"]
     late = recall.polling_s if age is None else min(recall.polling_s, age)

@@ -113,6 +113,11 @@ def _faults(report: Report) -> Iterator[Sample]:
         yield (severity,), sum(fault.get("severity") == severity for fault in report.view["faults"])
 
 
+def _universe(report: Report) -> Iterator[Sample]:
+    if universe := report.view["universe"]:
+        yield (universe["source"],), universe["symbols"]
+
+
 def _gaps(report: Report) -> Iterator[Sample]:
     for state, count in (report.view["gaps"] or {}).items():
         yield (state,), count
@@ -167,6 +172,7 @@ METRICS = (
     Declared("file_lines", "Lines of the file being written.", _TRACK, False, _track("lines")),
     Declared("file_bytes", "Size of the file being written.", _TRACK, False, _track("bytes")),
     Declared("sink_errors", "Writes the archive refused.", _TRACK, True, _track("sink_errors")),
+    Declared("polled_symbols", "Symbols of the universe of now.", ("source",), False, _universe),
     Declared("load_level", "By which polls are thinned out: 0, 1 or 2.", (), False, _one(lambda v: v["load"]["level"])),
     Declared("gaps", "Holes in the ticks since the collector began; absent until they are known.", ("state",), False, _gaps),
     Declared(

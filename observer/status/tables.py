@@ -55,10 +55,19 @@ def _broker(status: View) -> Table:
         Row(("reconnects", str(broker["reconnects"]))),
         Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
         Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
+        *_universe(status),
         *_gaps(status),
         _load(status),
     ]
     return Table("Broker", ("what", "how"), rows)
+
+
+def _universe(status: View) -> list[Row]:
+    universe = status["universe"]
+    if universe is None:
+        return []
+    said = f"{number(universe['symbols'])} symbols" + (f", by the master files of {universe['date']}" if universe["date"] else "")
+    return [Row(("polled", f"{said}: {universe['refused']}" if universe["refused"] else said), "warning" if universe["refused"] else "")]
 
 
 def _gaps(status: View) -> list[Row]:

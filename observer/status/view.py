@@ -89,6 +89,7 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         "disks": disks,
         "broker": _broker(board, collector, now),
         "market": collector.get("market"),
+        "universe": collector.get("universe"),
         "gaps": collector.get("gaps"),
         "load": _load(board, janitor),
         "window": collector.get("window"),

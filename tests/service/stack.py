@@ -32,10 +32,12 @@ stop = "99%"
 ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
+master_url = "{rest}"
 ws_url = "{ws}"
 [swing]
 interval = "{swing}"
-symbols = {symbols}
+symbols = {polled}
+universe = "{universe}"
 [scalp]
 symbols = {symbols}
 trs = {trs}
@@ -50,7 +52,7 @@ listen = "{listen}"
 """
 DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
-    "silence": "30s",
+    "silence": "30s", "universe": "list",
 }  # fmt: skip
 
 
@@ -58,9 +60,9 @@ def configuration(**settings: object) -> str:
     """A whole configuration.
 
     Args:
-        settings: CONFIG's placeholders; those of DEFAULTS may be left out.
+        settings: CONFIG's placeholders; those of DEFAULTS may be left out, and `polled`, which is `symbols` then.
     """
-    return CONFIG.format(**{**DEFAULTS, **settings})
+    return CONFIG.format(**{**DEFAULTS, "polled": settings["symbols"], **settings})
 
 
 class Process:
@@ -100,7 +102,8 @@ class Stack:
         archive: the archive's root; by default in ``directory``.
         host: the simulator's address.
         beyond: a command that ends by executing the simulator, in whose network ``host`` is.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, silence.
+        settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, silence, polled,
+            universe.
     """
 
     def __init__(

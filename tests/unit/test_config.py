@@ -238,6 +238,14 @@ COMBINATIONS = [
         "[kis]\nenvironment = 'paper'\nrequests_per_second = 1\n[swing]\ninterval = '1s'\n",
         '[swing] interval = "1s": 2 symbols need 2 calls at 1 a second: at least 2s',
     ),
+    (
+        "[kis]\nenvironment = 'paper'\nrequests_per_second = 1\n[swing]\nuniverse = 'master'\n",
+        '[swing] universe = "master": must be "list" with environment = "paper": that allows 1 call a second',
+    ),
+    (
+        "[swing]\nuniverse = 'master'\ninterval = '6s'\n",
+        '[swing] interval = "6s": about 3,002 symbols need 101 calls at 15 a second: at least 7s',
+    ),
     ("[archive]\nroot = '/srv/a'\nfallback = '/srv/a/b'\n", '[archive] fallback = "/srv/a/b": must lie outside root ("/srv/a")'),
     ("[archive]\nroot = '/srv/a/b'\nfallback = '/srv/a'\n", '[archive] fallback = "/srv/a": must lie outside root'),
 ]
@@ -255,6 +263,13 @@ def test_more_registrations_than_the_broker_allows_are_refused_and_41_are_not() 
     assert "name at most 20 symbols" in refusal(f"[scalp]\nsymbols = {symbols[:21]}\ntrs = {both}\n")
     assert len(parse_config(f"[scalp]\nsymbols = {symbols[:41]}\n", NAME).scalp.symbols) == 41
     assert len(parse_config(f"[scalp]\nsymbols = {symbols[:20]}\ntrs = {both}\n", NAME).scalp.symbols) == 20
+
+
+def test_the_master_files_are_something_to_record_also_without_a_list() -> None:
+    config = parse_config("[scalp]\nsymbols = []\n[swing]\nsymbols = []\nuniverse = 'master'\ninterval = '7s'\n", NAME)
+    assert config.swing.polls and config.swing.from_master
+    assert config.kis.effective_master_url == "https://new.real.download.dws.co.kr"
+    assert parse_config("[kis]\nmaster_url = 'http://127.0.0.1:8/'\n", NAME).kis.effective_master_url == "http://127.0.0.1:8"
 
 
 def test_every_documented_tr_is_known() -> None:

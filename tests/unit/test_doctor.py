@@ -572,6 +572,13 @@ class TestNetwork:
         assert (result.level, "answers, TCP in" in result.what) == ("ok", True)
         assert network.reach("websocket", f"ws://{closed}/tryitout", 3.0).what == f"{closed}: refused"
 
+    def test_the_host_of_the_master_files_is_tried_where_they_are_wanted(self, host: Host, closed: str) -> None:
+        url = f'[kis]\nmaster_url = "http://{closed}"\n'
+        (host.etc / "observer.toml").write_text(url)
+        assert list(network.look_at_master_files(host)) == []
+        (host.etc / "observer.toml").write_text(url + '[swing]\nuniverse = "master"\n')
+        assert only(network.look_at_master_files, host) == ("fail", f"{closed}: refused")
+
     def test_a_failed_handshake_and_a_mute_peer_are_told_apart(self, serve: Callable[..., str]) -> None:
         assert "TLS failed" in network.reach("rest", f"https://{serve()}", 3.0).what
         with socket.create_server(("127.0.0.1", 0)) as mute:

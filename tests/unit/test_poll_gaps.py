@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 from pathlib import Path
 
 from observer.board import Board
 from observer.clock import SECOND_NS
+from observer.delivery.outbox import BATCH_BYTES, SYSTEM_RESERVE
 from observer.gaps.ledger import UNFILLABLE, read_ledger
 from observer.model.fields import MULTI_PRICE
-from observer.roles.poll_gaps import LATE_S, PollGaps
+from observer.model.record import system_tail
+from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps
 from observer.roles.untold import Untold
 from tests.hand_archive import DAY, HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -47,6 +50,24 @@ def test_cycles_before_our_first_quotes_are_judged_by_these() -> None:
     for minutes in (-2, -1, 0):
         polls.gaps.missed(DUE + minutes * 60 * SECOND_NS, [ONE])
     assert polls.after(1000) == [("09:29:00", [ONE], "missed_poll"), ("09:30:00", [ONE], "missed_poll")]
+
+
+def test_a_whole_market_that_was_missed_a_whole_day_fits_where_it_must_go() -> None:
+    polls, names = Polls(), [f"{number:06d}" for number in range(3000)]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for cycle in range(700):
+        polls.gaps.missed(DUE + cycle * 60 * SECOND_NS, names)
+    assert tracemalloc.get_traced_memory()[0] - before < 24 * 1024 * 1024
+    tracemalloc.stop()
+    polls.gaps.answered(names[:1000], DUE + 700 * 60 * SECOND_NS)
+    for _ in range(700 // MOST_A_TICK):
+        polls.gaps.tick(DUE + 86400 * SECOND_NS)
+    told = polls.producer.of("gap")
+    assert [len(data["symbols"]) for data in told] == [3000] * 698 + [2000, 2000]
+    line = system_tail("collector", "gap", "major", told[-1], DUE)
+    assert len(line) * MOST_A_TICK < SYSTEM_RESERVE, "what one tick tells has room"
+    assert len(line) < BATCH_BYTES
 
 
 def test_an_incident_is_the_cause() -> None:

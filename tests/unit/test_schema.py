@@ -51,6 +51,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "rejected": {"stage": "guard", "reason": "duplicate", "raw": "…", "count": 1},
     "clock_step": {"step_s": -3600.0},
     "subscription_refused": {"tr": "H0STCNT0", "symbol": "999999", "code": "OPSP8993"},
+    "universe": {
+        "day": "20261123", "source": "master", "date": "20261123", "fetched": SECOND, "min_close": 4000,
+        "shares": {"kospi": 950, "kosdaq": 1800}, "count": 2, "added": 1, "removed": None, "sha256": "0" * 64,
+        "symbols": ["005930", "000660"],
+    },
     "gap": {
         "hole": HOLE, "kind": "ticks", "cause": "lost_ticks", "size": "minor", "tr": "H0STCNT0", "symbol": "005930", "date": "20261123",
         "from_volume": 4210157, "to_volume": 4210207, "volume": 50, "trades": 2, "turnover": None, "from": NOW, "to": NOW,

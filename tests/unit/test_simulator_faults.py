@@ -18,7 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.sync.client import ClientConnection
 
 from observer.clock import mono_ns
+from observer.kis.master import LAYOUTS, MasterError, path_of, shares
 from observer.model.truth import TruthEvent, read_lines, read_truth
+from observer.simulator.master import TROUBLES
 from observer.simulator.verb_simulate import symbols_from
 from tests.kis_host import RunningHost, ask, message, next_frame, records_of, running_host
 from tests.waiting import wait_until
@@ -192,6 +194,26 @@ def test_the_arrival_of_every_call_is_known_also_of_those_that_were_refused(host
     assert [arrival["call"] for arrival in arrivals] == ["tokenP", "inquire-price", "tokenP"]
     times = [before, *(arrival["at"] for arrival in arrivals), mono_ns()]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize("how", ["", *TROUBLES])
+def test_the_master_files_hold_the_stocks_or_what_was_asked_for(host: RunningHost, how: str) -> None:
+    host.control("master", how=how)
+    found: dict[str, int] = {}
+    troubles: list[str] = []
+    for market in LAYOUTS:
+        answer = requests.get(host.rest + path_of(market), timeout=5)
+        try:
+            found |= shares(market, answer.content if answer.ok else b"")
+        except MasterError as error:
+            troubles.append(str(error))
+    said = {"missing": "0 bytes", "half": "no whole zip", "empty": "0 bytes", "few": "", "garbage": "line "}
+    if how in ("", "few"):
+        assert troubles == [] and {"005930", "000660"} <= found.keys() and (len(found) > 1000) is (how == "")
+    else:
+        assert found == {} and len(troubles) == 2 and said[how] in troubles[0]
+    host.control("clear")
+    assert shares("kospi", requests.get(host.rest + path_of("kospi"), timeout=5).content)["005930"] == 61_000
 
 
 def test_fewer_registrations_can_be_allowed(host: RunningHost) -> None:

@@ -127,6 +127,11 @@ function broker(status) {
     ["polls (REST)", rest ? `${rest.state}, ${number(rest.calls)} calls` : NONE],
     ["market", market ? `${market.open ? "open" : "closed"} (${market.phase})` : NONE],
   ];
+  const u = status.universe;
+  if (u) {
+    const said = `${number(u.symbols)} symbols${u.date ? `, by the master files of ${u.date}` : ""}`;
+    rows.push(["polled", u.refused ? `${said}: ${u.refused}` : said, u.refused ? "warning" : ""]);
+  }
   const g = status.gaps;
   if (g) {
     const said = `${number(g.open)} open, ${number(g.filled)} filled, ${number(g.unfillable)} cannot be filled`;

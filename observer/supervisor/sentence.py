@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from observer.archive.layout import DATA_TRACKS
 from observer.board import STATE_NAMES, Board, unpack
+from observer.collectors import is_collector
 
 
 def sentence(board: Board) -> str:
@@ -12,15 +14,16 @@ def sentence(board: Board) -> str:
         for instance in board.instances
         if STATE_NAMES[board.get(f"role.{instance}.state")] not in ("running", "healthy")
     ]
-    desired, confirmed = board.get("role.collector.desired"), board.get("role.collector.confirmed")
-    waiting = sum(_in_flight(board, track) for track in ("swing", "scalp"))
-    received = sum(board.get(f"flow.collector.{track}.received") for track in ("swing", "scalp"))
+    collectors = [instance for instance in board.instances if is_collector(instance)]
+    desired, confirmed = (sum(board.get(f"role.{instance}.{word}") for instance in collectors) for word in ("desired", "confirmed"))
+    waiting = sum(_in_flight(board, instance, track) for instance in collectors for track in DATA_TRACKS)
+    received = sum(board.get(f"flow.{instance}.{track}.received") for instance in collectors for track in DATA_TRACKS)
     verb = "stopping" if board.get("supervisor.stopping") else ("; ".join(troubled) or "recording")
     restarts = sum(board.get(f"role.{instance}.restarts") for instance in board.instances)
     return f"{verb}: {received:,} records received, {waiting:,} on their way to disk, {confirmed}/{desired} subscribed, {restarts} restarts"
 
 
-def _in_flight(board: Board, track: str) -> int:
-    incarnation, offered = unpack(board.get(f"flow.collector.{track}.offered"))
-    durable_of, durable = unpack(board.get(f"flow.collector.{track}.committed"))
+def _in_flight(board: Board, instance: str, track: str) -> int:
+    incarnation, offered = unpack(board.get(f"flow.{instance}.{track}.offered"))
+    durable_of, durable = unpack(board.get(f"flow.{instance}.{track}.committed"))
     return max(0, offered - (durable if durable_of == incarnation else 0))

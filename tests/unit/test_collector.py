@@ -479,7 +479,7 @@ def test_a_new_collector_polls_a_cycle_again_only_if_it_was_left_in_the_middle(t
 
 def test_cycles_between_the_start_and_the_first_poll_are_missed_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 900 * SECOND_NS)
+    poller.missed_since(clock[0] - 900 * SECOND_NS, {})
     clock[0] += 1200 * SECOND_NS
     poller._turn(clock[0])
     assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["09:00", "09:10"]
@@ -587,7 +587,7 @@ def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_pat
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS)
+    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS, {})
     poller._turn(clock[0])
     assert [kst_text(due)[5:16] for due, _ in ears.unreached] == ["11-24T08:30", "11-24T08:40", "11-24T08:50"]
 

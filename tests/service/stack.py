@@ -33,6 +33,7 @@ ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
 ws_url = "{ws}"
+keys = {keys}
 [swing]
 interval = "{swing}"
 symbols = {symbols}
@@ -47,7 +48,17 @@ stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
+DEFAULTS = {
+    "roll": "10s",
+    "swing": "2s",
+    "heartbeat": "3s",
+    "stop": "20s",
+    "window": "64MiB",
+    "fallback": "",
+    "trs": '["H0STCNT0"]',
+    "keys": "1",
+}
+FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
 
 def configuration(**settings: object) -> str:
@@ -94,7 +105,7 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, keys.
     """
 
     def __init__(
@@ -113,7 +124,7 @@ class Stack:
         self.symbols = symbols if isinstance(symbols, tuple) else tuple(f"{100_000 + 10 * number:06d}" for number in range(symbols))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environ = {
-            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
+            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret", **FURTHER_PAIRS,
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
         self.simulator = self._simulate(rate, options)

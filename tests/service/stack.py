@@ -49,15 +49,8 @@ stop_timeout = "{stop}"
 listen = "{listen}"
 """
 DEFAULTS = {
-    "roll": "10s",
-    "swing": "2s",
-    "heartbeat": "3s",
-    "stop": "20s",
-    "window": "64MiB",
-    "fallback": "",
-    "trs": '["H0STCNT0"]',
-    "keys": "1",
-}
+    "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]', "keys": "1",
+}  # fmt: skip
 FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
 

@@ -286,6 +286,14 @@ class TestUnit:
         assert found[0] == level
         assert words in found[1]
 
+    def test_limits_must_have_room_for_every_keys_collector(self, fake: Fake, host: Host) -> None:
+        systemctl(fake, host)
+        (host.etc / "observer.toml").write_text(f"[kis]\nkeys = 3\n[scalp]\nsymbols = {[f'{number:06d}' for number in range(3)]}\n")
+        level, what = only(unit.look_at_limits, host)
+        assert level == "warn" and "3 full windows (64MiB) may need 1,048 MiB" in what
+        systemctl(fake, host, MemoryMax=str(2048 * MIB), LimitNOFILE="8000")
+        assert only(unit.look_at_limits, host) == ("fail", "LimitNOFILE is 8000, the lanes may need 9,000")
+
     def test_limits_must_fit_the_configured_window(self, fake: Fake, host: Host) -> None:
         systemctl(fake, host)
         assert only(unit.look_at_limits, host) == ("ok", "MemoryMax 1,024 MiB (a full window may need 456 MiB), LimitNOFILE 65536")

@@ -224,6 +224,31 @@ def test_an_incident_that_a_kill_kept_from_being_told_is_told_by_the_successor()
     assert successor.told()[0]["from"] == kst_text(START - 7 * SECOND_NS)
 
 
+def test_what_goes_on_when_it_is_stopped_is_told_then_as_its_successor_may_have_other_symbols() -> None:
+    track = Track()
+    track.blindness.stop(START)
+    assert track.told() == [], "a restart is its successor's to tell"
+    track.settle()
+    track.tick(5)
+    track.blindness.lost("disconnect", "cut", START + SECOND_NS)
+    track.blindness.stop(START + 5 * SECOND_NS)
+    (told,) = track.told()
+    assert (told["kind"], told["complete"]) == ("disconnect", False)
+    assert (told["from"], told["to"]) == (kst_text(START + SECOND_NS), kst_text(START + 5 * SECOND_NS))
+    track.blindness.stop(START + 6 * SECOND_NS)
+    assert len(track.told()) == 1
+
+
+def test_an_incident_of_one_of_several_collectors_names_its_symbols() -> None:
+    track = Track()
+    predecessor = Predecessor(track.board, "collector", "scalp", START)
+    track.blindness = Blindness("scalp", track.incidents, predecessor, 60 * SECOND_NS, None, ("005930", "000660"))
+    track.settle()
+    track.blindness.lost("disconnect", "cut", START)
+    track.data()
+    assert track.told()[0]["scope"] == {"track": "scalp", "symbols": ["005930", "000660"]}
+
+
 def test_the_word_is_cleared_only_when_the_incident_is_durable() -> None:
     track = Track()
     track.data()

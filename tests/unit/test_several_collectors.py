@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,10 @@ from observer.status.health import CRITICAL, OK, UNKNOWN
 from observer.status.report import Report, Reporter
 from observer.status.tables import tables
 from observer.status.view import view
+from observer.supervisor.lifecycle import State
+from observer.supervisor.loop import Supervisor
 from observer.supervisor.sentence import sentence
-from tests.board_scene import MONO, NOW, WALL, collector_note, die, janitor_note, set_words, writer_note
+from tests.board_scene import MONO, NOW, WALL, collector_note, die, janitor_note, set_words, settings_in, writer_note
 from tests.hand_archive import DAY, HandArchive, at, trade
 
 LIFE = 0x7F3A
@@ -217,6 +221,25 @@ class TestEarlierLife:
         assert b"".join(reversed(list(slices_backwards(path, slice_bytes)))) == b"one\ntwo\n\nthree and more\n"
         path.write_bytes(b"torn alone")
         assert list(slices_backwards(path, slice_bytes)) == []
+
+
+def test_collectors_are_stopped_together_and_the_writer_when_all_have_ended(tmp_path: Path) -> None:
+    supervisor = Supervisor(settings_in(tmp_path), dict.fromkeys(("writer", "janitor", *THREE), lambda _context: 0), 2, lambda: None)
+    lives = {name: member.lifecycle for name, member in supervisor._crew.members.items()}
+    for life in lives.values():
+        life.state = State.HEALTHY
+    now = time.monotonic()
+    supervisor._begin_stop(now, signal.SIGTERM)
+    supervisor._continue_stop(now)
+    assert [lives[name].state for name in (*THREE, "writer")] == [State.TERMINATING] * 3 + [State.HEALTHY]
+    for name in THREE:
+        supervisor._continue_stop(now + 5)
+        assert lives["writer"].state is State.HEALTHY
+        lives[name].state = State.STOPPED
+    supervisor._continue_stop(now + 6)
+    supervisor._continue_stop(now + 8)
+    assert (lives["writer"].state, lives["janitor"].state) == (State.TERMINATING, State.HEALTHY)
+    supervisor._close_in_child()
 
 
 class TestNeighbours:

@@ -305,7 +305,7 @@ class Collector:
         if "swing" in self.blind:
             before = self.blind["swing"].predecessor
             if before.known() and self._neighbours.closed():
-                self.earlier_polls.turn(before.from_ns)
+                self.earlier_polls.turn(self._neighbours.polls_since(before.from_ns))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
         if self.stream is not None:

@@ -94,11 +94,11 @@ def polls(settings: Settings, symbols: Callable[[], Collection[str]], session: s
         settings: say where the archive and the fallback are.
         symbols: whose polls.
         session: ours.
-        found: takes how far the session before ours came, wall ns, and by symbol when it was last polled, wall ns.
+        found: takes from when on was read, wall ns, and by symbol when it was last polled since then, wall ns.
     """
 
     def read(since_ns: int) -> str:
-        newest = newest_polls(_roots(settings), kst_day(wall_ns()), symbols(), session, _pause)
+        newest = newest_polls(_roots(settings), kst_day(wall_ns()), since_ns, symbols(), session, _pause)
         found(since_ns, newest)
         return f"{len(newest)} symbols were polled by earlier sessions today"
 

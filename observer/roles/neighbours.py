@@ -28,6 +28,7 @@ class Neighbours:
         self._first = not any(board.get(f"flow.{instance}.{track}.accepted") for track in TRACKS)
         self._gone = self._closed = False
         self._untold: set[int] = set()
+        self._polled = [recv for other in self._others if (recv := board.get(f"flow.{other}.swing.committed_recv"))]
         self.look()
 
     def look(self) -> None:
@@ -38,11 +39,11 @@ class Neighbours:
     @property
     def since_ns(self) -> int | None:
         """From when on something that was theirs may be untold, wall ns; None when nothing is."""
-        untold = set(self._untold)
-        if self._first:  # of this service's life: what an earlier one left is counted from where each came
-            found = (self._board.get(f"flow.{other}.scalp.found_recv") for other in self._others)
-            untold |= {recv for recv in found if recv > NOTHING_FOUND}
-        return min(untold, default=None)
+        return min([*self._untold, *self._found("scalp")], default=None)
+
+    def polls_since(self, own_ns: int) -> int:
+        """How far the one came that polled least far, of us (``own_ns``, wall ns) and them."""
+        return min([own_ns, *self._polled, *self._found("swing")])
 
     def gone(self) -> bool:
         """Whether none lives any more that was forked before the newest reload of the configuration."""
@@ -57,6 +58,11 @@ class Neighbours:
         """Whether of those that are dead nothing can become durable any more."""
         self._closed = self._closed or (self.gone() and all(self._is_closed(other) for other in self._others))
         return self._closed
+
+    def _found(self, track: str) -> list[int]:
+        """How far each came in an earlier life of the service, wall ns; nothing for the second of us in this one."""
+        found = [self._board.get(f"flow.{other}.{track}.found_recv") for other in self._others] if self._first else []
+        return [recv for recv in found if recv > NOTHING_FOUND]
 
     def _is_closed(self, other: str) -> bool:
         flows = [f"flow.{other}.{track}." for track in TRACKS]

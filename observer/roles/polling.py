@@ -160,8 +160,8 @@ class SwingPoller:
         """Nothing was polled between the session before and the first cycle of this poller, as far as that is today.
 
         Args:
-            from_ns: how far the session before came, wall ns.
-            newest: by symbol, when it was last polled, wall ns; where that is not known ``from_ns`` holds.
+            from_ns: how far the session before came that polled least far, wall ns; of what was before it told.
+            newest: by symbol, when it was last polled since then, wall ns.
         """
         today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
         with self._lock:
@@ -169,8 +169,7 @@ class SwingPoller:
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
             last = {symbol: self.cycle_of(at) for symbol, at in newest.items()}
-            start = min((self.cycle_of(from_ns), *last.values())) + 1
-            self._miss(max(start, today), self._first_cycle, lambda symbol: last.get(symbol, self.cycle_of(from_ns)))
+            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle, lambda symbol: last.get(symbol, 0))
 
     def _miss(self, start: int, end: int, last: Callable[[str], int] = lambda _symbol: 0) -> None:
         """The cycles ``start`` … ``end`` - 1 never were, of each symbol those behind its ``last`` one."""

@@ -209,10 +209,10 @@ class TestEarlierLife:
         poll("09:45:00", "000002", "collector-3", number=64)  # merged from the fallback later
         ours = session("collector-3", 9)
         archive.append(f"swing/{DAY}/10_00.jsonl", archive.line("swing", 0, b"damaged\n", ours))
-        found = newest_polls(
-            [tmp_path, tmp_path / "none"], DAY, ["000001", "000002", "000003", "000004"], session("collector", 2), lambda: None
-        )
+        wanted, roots = ["000001", "000002", "000003", "000004"], [tmp_path, tmp_path / "none"]
+        found = newest_polls(roots, DAY, at("09:00:00"), wanted, session("collector", 2), lambda: None)
         assert found == {"000001": at("10:01:10"), "000002": at("09:45:00")}, "our own do not count"
+        assert newest_polls(roots, DAY, at("10:00:00"), wanted, session("collector", 2), lambda: None) == {"000001": at("10:01:10")}
 
     @pytest.mark.parametrize("slice_bytes", [1, 3, 7, 1000])
     def test_a_file_is_read_from_its_end_whole_lines_only(self, tmp_path: Path, slice_bytes: int) -> None:
@@ -232,8 +232,9 @@ def test_collectors_are_stopped_together_and_the_writer_when_all_have_ended(tmp_
     supervisor._begin_stop(now, signal.SIGTERM)
     supervisor._continue_stop(now)
     assert [lives[name].state for name in (*THREE, "writer")] == [State.TERMINATING] * 3 + [State.HEALTHY]
-    for name in THREE:
-        supervisor._continue_stop(now + 5)
+    for turn, name in enumerate(THREE):
+        supervisor._continue_stop(now + 2 * turn)
+        supervisor._continue_stop(now + 2 * turn + 1.5)
         assert lives["writer"].state is State.HEALTHY
         lives[name].state = State.STOPPED
     supervisor._continue_stop(now + 6)
@@ -264,14 +265,17 @@ class TestNeighbours:
     def test_a_kill_of_one_waits_for_nobody(self) -> None:
         board = running()
         die(board, "collector-2")
-        assert Neighbours(board, "collector-2").closed() and Neighbours(board, "collector-2").since_ns is None
+        set_words(board, "flow.collector.swing", committed_recv=700, found_recv=100)
+        ours = Neighbours(board, "collector-2")
+        assert ours.closed() and (ours.since_ns, ours.polls_since(600), ours.polls_since(800)) == (None, 600, 700)
 
     def test_the_first_of_a_life_counts_from_where_the_others_came(self) -> None:
         board = Board(INSTANCES)
         ours = Neighbours(board, "collector")
         set_words(board, "flow.collector-2.scalp", found_recv=500)
         set_words(board, "flow.collector-3.scalp", found_recv=NOTHING_FOUND)
-        assert ours.closed() and ours.since_ns == 500
+        set_words(board, "flow.collector-2.swing", found_recv=400)
+        assert ours.closed() and (ours.since_ns, ours.polls_since(900)) == (500, 400)
 
     def test_a_reload_while_it_runs_does_not_cut_its_own_session(self) -> None:
         board = running()

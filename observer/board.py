@@ -50,6 +50,7 @@ SUPERVISOR = (
     "journal_lost",
     "hung",
     "writers_silent",
+    "reloaded",
 )
 SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status", "last_death", "lane")
 # replayed: a replay has given all its records

@@ -49,7 +49,7 @@ VERBS = {
     "run": Verb(
         "observer.supervisor.verb_run",
         "record, until told to stop",
-        "Starts the supervisor, which starts collector, writer and janitor. systemd starts this. SIGTERM or Ctrl-C stops it in order.",
+        "Starts the supervisor, which starts collectors, writer and janitor. systemd starts this. SIGTERM or Ctrl-C stops it in order.",
         ("observer run", "observer --config /etc/observer/observer.toml run"),
         "INFO",
         "supervisor",

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from observer.collectors import MAX_KEYS
 from observer.config import NO_FALLBACK
 from observer.units import duration_text, parse_duration, parse_percent, parse_size, percent_text, size_text
 
@@ -237,6 +238,7 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "ws_url": _url(("ws", "wss"), "ws://ops.koreainvestment.com:21000/tryitout"),
         "master_url": _url(("https", "http"), "https://new.real.download.dws.co.kr"),
         "requests_per_second": _number(0.1, 18),  # kis-protocol 3.1: real 18, paper 1
+        "keys": _whole(1, MAX_KEYS),
     },
     "swing": {
         "interval": _duration("1s", "1h"),

@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 from observer import settings as observer_settings
 from observer.archive.fallback import fallback_dir
 from observer.archive.places import Finding, judge_disk, judge_fallback
-from observer.config import credentials_source, load_credentials
-from observer.config_file import differences
+from observer.collectors import collectors
+from observer.config import Config, credentials_source, load_credentials
+from observer.config_file import MAX_REGISTRATIONS, differences
 from observer.errors import EXIT_FOUND, EXIT_OK, ConfigError
 from observer.kis.universe import Master, read_masters
+from observer.roles.portion import Portion
 from observer.settings import Settings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -55,7 +57,7 @@ def _judge_file(config_option: str | None) -> int:
 
 def _judge(settings: Settings) -> Iterator[Finding]:
     try:
-        load_credentials(settings.environ)
+        load_credentials(settings.environ, settings.config.kis.keys)
     except ConfigError as error:
         yield Finding("credentials", error.what, error.hint)
     yield from judge_disk(settings.paths, settings.config)
@@ -67,6 +69,12 @@ def _judge(settings: Settings) -> Iterator[Finding]:
     if settings.config.market.calendar == "always" and kis.environment == "real" and not kis.ws_url:
         yield Finding("market", 'calendar = "always" on the real host: silence at night will be an alarm', 'use calendar = "krx"')
     yield from judge_fallback(settings.paths, settings.config)
+
+
+def _shares(config: Config) -> list[tuple[str, int, int]]:
+    """Of each key its collector, how many symbols that polls by name, and how many registrations it takes."""
+    portions = {name: Portion(config, name) for name in collectors(config.kis.keys)}
+    return [(name, len(portion.swing), len(portion.scalp) * len(config.scalp.trs)) for name, portion in portions.items()]
 
 
 def _judge_port(settings: Settings) -> Iterator[Finding]:
@@ -91,6 +99,7 @@ def _as_json(settings: Settings, findings: list[Finding]) -> str:
         "differs": [{"section": s, "key": k, "value": v, "default": d} for s, k, v, d in differences(settings.config)],
         "archive": {"path": str(settings.paths.asset_dir), "rule": settings.paths.rule},
         "universe": _universe_as_json(settings),
+        "keys": [{"collector": name, "polled": polled, "registrations": taken} for name, polled, taken in _shares(settings.config)],
         "findings": [{"place": item.place, "what": item.what, "hint": item.hint} for item in findings],
     }
     return json.dumps(report, indent=1, ensure_ascii=False)
@@ -126,11 +135,16 @@ def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
     lines.append(f"{'archive':<12}{settings.paths.asset_dir}   chosen by {settings.paths.rule}")
     lines.append(f"{'fallback':<12}{fallback_dir(config, settings.paths) or 'none: records are held in memory while the archive fails'}")
     lines.append(f"{'broker':<12}{config.kis.effective_rest_url}  {config.kis.effective_ws_url}")
-    lines.append(f"{'credentials':<12}{credentials_source(settings.environ) or 'none'}")
+    keys = config.kis.keys
+    sources = [credentials_source(settings.environ, number) or "none" for number in range(1, keys + 1)]
+    lines.append(f"{'credentials':<12}{sources[0]}")
+    lines += [f"{'':<12}pair {number}: {source}" for number, source in enumerate(sources[1:], 2)]
     swing, scalp = config.swing, config.scalp
     lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled by name, {len(scalp.symbols)} x {len(scalp.trs)} received")
     if swing.from_master:
         lines.append(f"{'universe':<12}{_universe_as_text(settings)}")
+    for name, polled, taken in _shares(config) if keys > 1 else ():
+        lines.append(f"{'':<12}{name}: {polled} polled by name, {taken} of {MAX_REGISTRATIONS} registrations")
     lines.append(f"{'page':<12}http://{config.http.listen}/")
     for finding in findings:
         lines += ["", f"! {finding.place}: {finding.what}", f"  {finding.hint}"]

@@ -11,6 +11,8 @@ import textwrap
 from pathlib import Path
 
 from observer import logs
+from observer.collectors import MAX_KEYS
+from observer.config import pair_names
 from observer.doctor import journal, keys, network, places, release, unit
 from observer.doctor.apart import Check, examine
 from observer.doctor.host import Host
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make every check; 1 when one found something or could not be made."""
-    for _, variable, _ in keys.KEYS:
+    for _, variable in (names for number in range(1, MAX_KEYS + 1) for names in pair_names(number)):
         logs.hide(os.environ.get(variable, ""))
     host = Host(args.config, dict(os.environ), Path.cwd(), Path(sys.prefix))
     results = examine(checks_for(host), host)

@@ -176,7 +176,7 @@ def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:
         with suppress(*MALFORMED):
             if record.event in _BLIND:
                 each = blind_of(record)
-                blind[each.start_ns, each.end_ns, each.kind, each.track, each.detail] = each
+                blind[each.start_ns, each.end_ns, each.kind, each.track, each.detail, each.symbols] = each
             else:
                 told += _read(record)
     entries = _settle(sorted(told, key=lambda each: each[:3]))

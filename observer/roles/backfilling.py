@@ -113,10 +113,11 @@ class Backfiller:
         outlet: sends what was found to the writer.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
-        request_path: where a request may lie.
+        request_path: where a request may lie; None where another collector hears it, for all symbols.
         archive_takes: whether the writer can take a fill; while it cannot, nothing is fetched, as it would have to be held.
         settled: told of each hole that is filled, or cannot be.
         besides: what else this thread has to ask for; called each turn with the wall time, ns.
+        ours: whose holes are taken over; those of the others another collector fills.
 
     Attributes:
         filled, unfillable: holes since this collector began.
@@ -129,11 +130,13 @@ class Backfiller:
         outlet: FillOutlet,
         roll_s: int,
         stopping: threading.Event,
-        request_path: Path,
+        request_path: Path | None,
         archive_takes: Callable[[], bool],
         settled: Callable[[Missing], None],
         besides: Callable[[int], None],
+        ours: Callable[[str], bool] = lambda _symbol: True,
     ) -> None:
+        self._ours = ours
         self._archive_takes = archive_takes
         self._settled = settled
         self._besides = besides
@@ -192,7 +195,7 @@ class Backfiller:
                 self._too_many, self._left_by = False, self._root
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
-            if self._root is not None and (request := take_request(self._request_path)) is not None:
+            if self._root is not None and self._request_path is not None and (request := take_request(self._request_path)) is not None:
                 self._hear(self._root, request)
             try:
                 self._besides(wall_ns())
@@ -219,7 +222,7 @@ class Backfiller:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S[0])
             return
-        self._take(left)
+        self._take([entry for entry in left if self._ours(entry.symbol)])
         self._left_by = None
 
     def _hear(self, root: Path, request: Request) -> None:

@@ -15,11 +15,11 @@ import logging
 import threading
 import time
 from collections import deque
-from pathlib import Path
+from collections.abc import Sequence
 
-from observer.archive.fallback import fallback_dir
 from observer.board import Cell
 from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
+from observer.collectors import number_of
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
@@ -39,19 +39,23 @@ from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
+from observer.roles import earlier_reading
 from observer.roles.backfilling import Backfiller, Missing
 from observer.roles.collector_note import current_faults, note
+from observer.roles.earlier_reading import EarlierReader
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
+from observer.roles.neighbours import Neighbours
 from observer.roles.poll_gaps import PollGaps
 from observer.roles.polling import SwingPoller
+from observer.roles.portion import Portion
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
 from observer.roles.stores import PLACES
 from observer.roles.tail_check import TailCheck
 from observer.roles.thinning import Thinning
-from observer.roles.tick_gaps import EarlierReader, TickGaps
+from observer.roles.tick_gaps import TickGaps
 from observer.roles.universe_telling import UniverseTeller, download_from
 from observer.roles.untold import Untold
 from observer.sinks.store import ARCHIVE
@@ -74,7 +78,8 @@ def main(context: Context) -> int:
     Raises:
         ConfigError: there are no credentials.
     """
-    collector = Collector(context, load_credentials(context.settings.environ))
+    pairs = load_credentials(context.settings.environ, context.settings.config.kis.keys)
+    collector = Collector(context, pairs[number_of(context.instance) - 1])
     collector.start()
     while not context.stopping.is_set() and not collector.broken():
         collector.turn()
@@ -87,7 +92,7 @@ class Collector:
 
     Args:
         context: the role's.
-        credentials: of the broker.
+        credentials: of the broker, ours alone.
     """
 
     def __init__(self, context: Context, credentials: Credentials) -> None:
@@ -97,7 +102,8 @@ class Collector:
         self._producer = context.producer()
         self._incidents = Untold(self._producer, self._cell("blind_from"))
         self._gaps = Untold(self._producer, self._cell("gap_from"))
-        self._polls_resumed = False
+        self._neighbours = Neighbours(context.board, context.instance)
+        self._portion = Portion(config, context.instance)
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"), self._cell("rest_gap_at"))
@@ -109,7 +115,7 @@ class Collector:
         self._note_at = 0.0
         self._look_at = 0
         self._build_swing()
-        self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in config.scalp.symbols)
+        self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in self._portion.scalp)
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
         self.earlier: EarlierReader | None = None
@@ -172,6 +178,8 @@ class Collector:
         for flow in self.flows.values():
             flow.flush()
         self.thinning.finish()
+        for blindness in self.blind.values():
+            blindness.stop(wall_ns())
         drained = self._producer.drain(deadline, self._context.beat)
         self._transport.close()
         if not drained:
@@ -187,7 +195,7 @@ class Collector:
         if config.market.calendar == "krx":
             rules.business_date = self._business_date
         flow = self._flow("swing", rules)
-        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if config.swing.polls else None
+        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if self._portion.polls else None
         source = Source("swing", self._run_poller)
         self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
@@ -200,28 +208,31 @@ class Collector:
             rules.asked = {tr: asked}
 
         universe = Universe(
-            config.swing.symbols, config.swing.min_close, context.settings.paths.cache_dir,
-            download_from(config.kis.effective_master_url) if config.swing.from_master else None,
+            self._portion.swing, config.swing.min_close, context.settings.paths.cache_dir,
+            download_from(config.kis.effective_master_url) if self._portion.master else None,
             self.keeper.open_day, follow,
         )  # fmt: skip
+        self._symbols = universe.symbols
         self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
         self.poll_gaps = PollGaps(tr, config.swing.interval, self._gaps, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
         self.thinning = Thinning(
-            universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
+            self._polled, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
             self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
         )  # fmt: skip
         self.poller = SwingPoller(
             self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
+        read = earlier_reading.polls(context.settings, lambda: self._polled(wall_ns()), self._producer.session, self.poller.missed_since)
+        self.earlier_polls = EarlierReader(read, context.board)
         self.sources.append(source)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
-        flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols))))
+        flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(self._portion.scalp))))
         blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
         self._find_gaps(flow, blindness)
         source = Source("scalp", self._run_stream)
@@ -235,7 +246,7 @@ class Collector:
             self.subscriptions,
             Reconnect(self._cell("ws_attempts"), self._cell("ws_next")),
             self.scalp,
-            self.keeper.receiving,
+            lambda now_ns: self._neighbours.gone() and self.keeper.receiving(now_ns),
             context.stopping,
         )
         self.sources.append(source)
@@ -254,8 +265,9 @@ class Collector:
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
         filler = self.backfiller = Backfiller(
-            calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), self._archive_takes, settled, tail.turn
-        )
+            calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths) if self._portion.first else None,
+            self._archive_takes, settled, tail.turn, self._portion.fills,
+        )  # fmt: skip
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
         flow.taken = gaps.taken
 
@@ -267,14 +279,11 @@ class Collector:
             self._gaps.release(EARLIER)
             filler.take_over(paths.asset_dir)
 
-        def roots() -> list[Path]:
-            place = fallback_dir(config, paths)
-            return [paths.asset_dir, *([place] if place is not None else ())]
+        self.earlier = EarlierReader(earlier_reading.trades(context.settings, trades, self._producer.session, found), context.board)
 
-        self.earlier = EarlierReader(
-            roots, trades, self._producer.session, found,
-            lambda: context.board.get("supervisor.hung") != 0,
-        )  # fmt: skip
+    def _polled(self, due_ns: int) -> Sequence[str]:
+        """The symbols that we poll in the cycle that is due then, wall ns."""
+        return self._symbols(due_ns) if self._neighbours.gone() else ()
 
     def _from_the_opening(self, now_ns: int) -> bool:
         started = self._context.board.get("supervisor.started_wall")
@@ -310,25 +319,28 @@ class Collector:
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
         predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s)
+        alone = self._portion.alone if track == "scalp" else ()
+        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
 
     def _watch(self, now: int) -> None:
         """Look whether a track is blind."""
         wall = wall_ns()
         calendar = self.keeper.calendar
+        self._neighbours.look()
         if "swing" in self.blind:
-            if not self._polls_resumed and (before := self.blind["swing"].predecessor).known():
-                self._polls_resumed = True
-                self.poller.missed_since(before.from_ns)
+            before = self.blind["swing"].predecessor
+            if before.known() and self._neighbours.closed():
+                self.earlier_polls.turn(self._neighbours.polls_since(before.from_ns))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
         if self.stream is not None:
             state, receiving, trading = self.stream.state, calendar.receiving(wall), calendar.trading(wall)
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
             before = self.blind["scalp"].predecessor
-            if self.earlier is not None and before.known():
-                self.earlier.turn(min(before.from_ns, self._gaps.inherited or before.from_ns))
+            if self.earlier is not None and before.known() and self._neighbours.closed():
+                since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
+                self.earlier.turn(min(ns for ns in since if ns))
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -161,20 +161,26 @@ class SwingPoller:
             if not self._stopping.is_set():
                 self._done.set(cycle)
 
-    def missed_since(self, from_ns: int) -> None:
-        """Nothing was polled between ``from_ns`` (wall ns) and the first cycle of this poller, as far as that is today."""
+    def missed_since(self, from_ns: int, newest: Mapping[str, int]) -> None:
+        """Nothing was polled between the session before and the first cycle of this poller, as far as that is today.
+
+        Args:
+            from_ns: how far the session before came that polled least far, wall ns; of what was before it told.
+            newest: by symbol, when it was last polled since then, wall ns.
+        """
         today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
         with self._lock:
             if not self._first_cycle:  # what follows, its first turn tells
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
-            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle)
+            last = {symbol: self.cycle_of(at) for symbol, at in newest.items()}
+            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle, lambda symbol: last.get(symbol, 0))
 
-    def _miss(self, start: int, end: int) -> None:
-        """The cycles ``start`` … ``end`` - 1 never were."""
+    def _miss(self, start: int, end: int, last: Callable[[str], int] = lambda _symbol: 0) -> None:
+        """The cycles ``start`` … ``end`` - 1 never were, of each symbol those behind its ``last`` one."""
         for cycle in range(start, end):
             if self._keeper.polling(self._due(cycle)):
-                self._listener.missed(self._due(cycle), self._symbols(self._due(cycle)))
+                self._listener.missed(self._due(cycle), [symbol for symbol in self._symbols(self._due(cycle)) if last(symbol) < cycle])
 
     def _due(self, cycle: int) -> int:
         return cycle * self._interval_ns - KST_OFFSET_S * SECOND_NS

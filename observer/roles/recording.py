@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from observer.archive.recovery import Newest
 from observer.archive.seals import Seal
 from observer.board import pack
 from observer.clock import kst_text, wall_ns
@@ -147,7 +148,7 @@ class Recording:
         self._skip(self._outbox.session, self._accounts.resume(self._context.instance, self._context.incarnation))
         store.sink.publish()  # not before: see `JsonlFileSink.recover`
 
-    def found(self, newest: Mapping[str, int]) -> None:
+    def found(self, newest: Newest) -> None:
         """The archive was opened; ``newest`` as for `Accounts.found`."""
         self._accounts.found(newest)
 

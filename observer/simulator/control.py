@@ -11,7 +11,7 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     tokens   {"code":"EGW00133", "what":"token|approval", "seconds":60 and/or "calls":3}
     expire   {"code":"EGW00123", "approvals":false}                           every token ends now, approval keys if asked
     rate     {"seconds":2}                                                    EGW00201 for every quotation call
-    hold     {"seconds":30}                                                   OPSP8996 for every new session
+    hold     {"seconds":30, "account":0}                                      OPSP8996 for every new session, of one account if named
     refuse   {"seconds":5}                                                    new connections and REST calls are thrown out
     maintain {"seconds":60}                                                   sessions are closed; REST answers 503 in HTML, WebSocket 503
     burst    {"records":11}                                                   so many trades in every frame; 0 ends it
@@ -107,7 +107,9 @@ class Control:
         """How things are: connections, counts, faults in force. To be called in the host's loop."""
         host, mono = self.host, mono_ns()
         return {
-            "connections": [_connection_state(each, mono) for each in host.connections.values()],
+            "connections": [
+                {**_connection_state(each, mono), "account": host.auth.account_of(each.app_key)} for each in host.connections.values()
+            ],
             "accepted": host.accepted,
             "counts": {name: host.counts[name] for name in ("trades", "books", "sent", "skipped")},
             "rest": {"calls": dict(host.rest.calls), "refusals": dict(host.rest.refusals)},
@@ -177,8 +179,9 @@ class Control:
         return {"seconds": body["seconds"]}
 
     def _hold(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.host.faults.held_until = _end(body)
-        return {"seconds": body["seconds"]}
+        faults = self.host.faults
+        faults.held_until, faults.held_account = _end(body), _number(body, "account", 0)
+        return {"seconds": body["seconds"], "account": faults.held_account}
 
     def _refuse(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.faults.connections_refused_until = _end(body)

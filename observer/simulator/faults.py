@@ -34,6 +34,7 @@ class Faults:
     skip_ratio: float = 0.0
     rate_refused_until: int = 0
     held_until: int = 0
+    held_account: int = 0
     connections_refused_until: int = 0
     maintained_until: int = 0
     burst: int = 0
@@ -65,9 +66,9 @@ class Faults:
         """Whether PINGPONG goes out."""
         return self.pings_in_silence or not self.silent(mono)
 
-    def held(self, mono: int) -> bool:
-        """Whether another session seems to hold every app key (OPSP8996)."""
-        return mono < self.held_until
+    def held(self, mono: int, account: int) -> bool:
+        """Whether another session seems to hold the app key of ``account`` (OPSP8996); `held_account` 0 is every one."""
+        return mono < self.held_until and self.held_account in (0, account)
 
     def connections_refused(self, mono: int) -> bool:
         """Whether new connections are thrown out at once."""

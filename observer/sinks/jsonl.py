@@ -18,7 +18,7 @@ from pathlib import Path
 
 from observer.archive.identity import expect_directory, identity_of
 from observer.archive.layout import holds, parse_segment, segment_path
-from observer.archive.recovery import cut_away
+from observer.archive.recovery import Newest, cut_away
 from observer.archive.sealing import SealQueue
 from observer.archive.seals import Seal, read_seals
 from observer.archive.segment import Segment, cut_to
@@ -58,7 +58,7 @@ class JsonlFileSink:
     Attributes:
         shown: after `recover`: the highest seq the files show, by (session's first letter, incarnation, track), of this
             supervisor's sessions.
-        newest: after `recover`: receive time of the newest record on the archive by data track, wall ns.
+        newest: after `recover`: how far the producers came that recorded last.
         torn: after `recover`: bytes of torn tails that were cut, by path.
     """
 
@@ -66,7 +66,7 @@ class JsonlFileSink:
 
     def __init__(self, root: Path, rolls: Mapping[str, int], board: Board, slots: str = "durable", seals: bool = True) -> None:
         self.shown: dict[tuple[str, int, str], int] = {}
-        self.newest: dict[str, int] = {}
+        self.newest: Newest = {}
         self.torn: dict[str, int] = {}
         self._root = root
         self._rolls = rolls

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from observer.collectors import is_collector
 from observer.config import Config
 from observer.model.load import EVERY, Measures, sentence
 from observer.status.view import JANITOR, View
@@ -33,7 +34,7 @@ CONNECT_S = 30.0
 SWING_LATE_S = 120.0  # lessons, gaps: a swing snapshot is missed when it is 2 minutes late
 CLIMBING = 3
 CLOCK_STEP_S = 1.0
-READY_CHECKS = ("supervisor", "role:collector", "role:writer", "archive", "commits", "broker")
+READY_CHECKS = ("supervisor", "role:writer", "archive", "commits", "broker")  # and each collector's role
 
 
 class Check(NamedTuple):
@@ -107,7 +108,12 @@ def live(view: View, config: Config) -> bool:
 
 def not_ready(results: list[Check]) -> list[Check]:
     """The checks that keep records from being received and committed; empty when ready."""
-    return [check for check in results if check.name in READY_CHECKS and check.status in (CRITICAL, UNKNOWN)]
+    return [check for check in results if _is_needed(check.name) and check.status in (CRITICAL, UNKNOWN)]
+
+
+def _is_needed(check: str) -> bool:
+    family, _, member = check.partition(":")
+    return check in READY_CHECKS or (family == "role" and is_collector(member))
 
 
 def _supervisor(view: View, config: Config) -> Check:
@@ -179,15 +185,26 @@ def _poll_late_s(view: View, config: Config) -> float:
 
 
 def _broker(view: View, recall: Recall) -> Check:
-    broker, expected = view["broker"], recall.market_open_s is not None
-    state, since, detail = broker["state"], broker["state_s"] or 0.0, broker["detail"] or ""
+    """The session that is worst; where there are several it is named."""
+    sessions = view["broker"]["sessions"]
+    checks = [_session(session, recall, f"{name}: " if len(sessions) > 1 else "") for name, session in sessions.items()]
+    gravest = worst(checks)
+    first = next((check for check in checks if check.status == gravest), Check("broker", UNKNOWN, "no collector is there to say"))
+    if gravest == OK and len(checks) > 1:
+        return Check("broker", OK, f"{sum(session['state'] == 'connected' for session in sessions.values())} of {len(checks)} connected")
+    return first
+
+
+def _session(session: View, recall: Recall, whose: str) -> Check:
+    expected = recall.market_open_s is not None
+    state, since, detail = session["state"], session["state_s"] or 0.0, session["detail"] or ""
     if state is None:
-        return Check("broker", UNKNOWN, "no collector is there to say")
+        return Check("broker", UNKNOWN, f"{whose}no collector is there to say")
     if state == "connected":
         return Check("broker", OK, f"connected for {since:.0f} s")
-    if state == "closed" and not expected:
-        return Check("broker", OK, "not connected, the market is closed")
-    why = f"{state} for {since:.0f} s" + (f": {detail}" if detail else "")
+    if state == "closed" and (not expected or session["desired"] == 0):
+        return Check("broker", OK, "not connected, " + ("nothing is to be received" if expected else "the market is closed"))
+    why = f"{whose}{state} for {since:.0f} s" + (f": {detail}" if detail else "")
     hints = {
         "held": "another program uses this app key: end it, the session is then taken over by itself",
         "refused": "see the broker's message; it is tried again by itself, more slowly each time",

@@ -4,7 +4,7 @@
     deaths (a descriptor each) ────────┼──▶ turn: look at every role, act, publish, tell systemd ──▶ wait at most TURN_S
     heartbeats (the board) ────────────┘
 
-Stop order: collector (drains until all it holds is durable) ─▶ writer (commits) ─▶ janitor. A second SIGTERM cuts the
+Stop order: collectors, all at once (drain until all they hold is durable) ─▶ writer (commits) ─▶ janitor. A second SIGTERM cuts the
 drain. SIGHUP reads the configuration again and restarts only what it changes.
 """
 
@@ -29,6 +29,7 @@ from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
+from observer.collectors import is_collector
 from observer.delivery.lanes import POOL_SIZE, LanePool
 from observer.errors import EXIT_OK, ConfigError, HeldError, ObserverError, UsageError
 from observer.journal import entry
@@ -135,8 +136,8 @@ class Supervisor:
         self._each_turn = each_turn
         self._over = over
         self._systemd = Systemd()
-        raise_descriptor_limit(2 * 2 * pool_size + DESCRIPTORS_SPARE)
         producers = [instance for instance in mains if instance != WRITER]
+        raise_descriptor_limit(2 * len(producers) * pool_size + DESCRIPTORS_SPARE)
         self._board = Board([*producers, WRITER])
         self._board.cell("supervisor.pid").set(os.getpid())
         self._board.cell("supervisor.started").set(mono_ns())
@@ -146,7 +147,7 @@ class Supervisor:
         self._crew = Crew(self._board, mains, settings, pool, self._close_in_child)
         self._probing = Probing(self._board, pool, self._close_in_child)
         self._signals: list[signal.Signals] = []
-        self._stop_order: list[str] = []
+        self._stop_order: list[list[str]] = []  # who ends together
         self._stop_deadline = 0.0
         self._stop_asked = 0.0  # when the role whose turn it is was asked
         self._told_deadline = 0.0
@@ -213,20 +214,22 @@ class Supervisor:
         self._board.cell("supervisor.stopping").set(1)
         self._crew.event(EventKind.STOP)
         self._stop_deadline = now + max(0.0, patience - LAST_ROLES_S)
-        self._stop_order = [*(instance for instance in self._crew.members if instance not in (WRITER, "janitor")), WRITER, "janitor"]
+        others = [instance for instance in self._crew.members if instance not in (WRITER, "janitor")]
+        self._stop_order = [others, [WRITER], ["janitor"]]
 
     def _continue_stop(self, now: float) -> bool:
-        """Go on with the orderly stop; returns whether it is done."""
-        instance = self._stop_order[0]
-        member = self._crew.members[instance]
-        if not member.lifecycle.stop_wanted:
-            if instance == WRITER and not self._chronicle_told(now):
+        """Go on with the orderly stop; returns whether it is done. Who ends together is asked at once."""
+        lives = {instance: self._crew.members[instance].lifecycle for instance in self._stop_order[0]}
+        if not all(life.stop_wanted for life in lives.values()):
+            if WRITER in lives and not self._chronicle_told(now):
                 return False
             self._stop_asked = now
-            self._crew.stop(instance, now, max(LAST_ROLES_S / 3, self._stop_deadline - now))
+            for instance in lives:
+                self._crew.stop(instance, now, max(LAST_ROLES_S / 3, self._stop_deadline - now))
         elif now >= max(self._stop_deadline + LAST_ROLES_S / 2, self._stop_asked + LAST_ROLES_S / 3):
-            member.lifecycle.hurry(now)
-        if member.lifecycle.state is State.STOPPED:
+            for life in lives.values():
+                life.hurry(now)
+        if all(life.state is State.STOPPED for life in lives.values()):
             self._stop_order.pop(0)
             self._told_deadline = now + CHRONICLE_S
         return not self._stop_order
@@ -265,6 +268,8 @@ class Supervisor:
             self._crew.listening = None
             self._bind_at = 0.0
             self._bind(now)
+        if any(map(is_collector, changed)):
+            self._board.cell("supervisor.reloaded").set(mono_ns())
         for instance in changed:
             self._crew.end(instance, now, fresh.config.supervisor.stop_timeout / 2)
 

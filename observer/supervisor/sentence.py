@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from observer.archive.layout import DATA_TRACKS
 from observer.board import STATE_NAMES, Board, unpack
 
 
@@ -13,7 +14,7 @@ def sentence(board: Board) -> str:
         if STATE_NAMES[board.get(f"role.{instance}.state")] not in ("running", "healthy")
     ]
     desired, confirmed = (sum(board.get(f"role.{instance}.{word}") for instance in board.instances) for word in ("desired", "confirmed"))
-    flows = [f"flow.{instance}.{track}." for instance in board.instances for track in ("swing", "scalp")]
+    flows = [f"flow.{instance}.{track}." for instance in board.instances for track in DATA_TRACKS]
     waiting = sum(_in_flight(board, flow) for flow in flows)
     received = sum(board.get(flow + "received") for flow in flows)
     verb = "stopping" if board.get("supervisor.stopping") else ("; ".join(troubled) or "recording")

@@ -34,6 +34,7 @@ ballast = "1MiB"
 rest_url = "{rest}"
 master_url = "{rest}"
 ws_url = "{ws}"
+keys = {keys}
 [swing]
 interval = "{swing}"
 symbols = {polled}
@@ -52,8 +53,9 @@ listen = "{listen}"
 """
 DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
-    "silence": "30s", "universe": "list",
+    "silence": "30s", "universe": "list", "keys": "1",
 }  # fmt: skip
+FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
 
 def configuration(**settings: object) -> str:
@@ -103,7 +105,7 @@ class Stack:
         host: the simulator's address.
         beyond: a command that ends by executing the simulator, in whose network ``host`` is.
         settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, silence, polled,
-            universe.
+            universe, keys.
     """
 
     def __init__(
@@ -124,7 +126,7 @@ class Stack:
         self.symbols = symbols if isinstance(symbols, tuple) else tuple(f"{100_000 + 10 * number:06d}" for number in range(symbols))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environ = {
-            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
+            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret", **FURTHER_PAIRS,
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
         self._host, self._beyond = host, beyond

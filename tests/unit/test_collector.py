@@ -224,6 +224,31 @@ def test_an_incident_that_a_kill_kept_from_being_told_is_told_by_the_successor()
     assert successor.told()[0]["from"] == kst_text(START - 7 * SECOND_NS)
 
 
+def test_what_goes_on_when_it_is_stopped_is_told_then_as_its_successor_may_have_other_symbols() -> None:
+    track = Track()
+    track.blindness.stop(START)
+    assert track.told() == [], "a restart is its successor's to tell"
+    track.settle()
+    track.tick(5)
+    track.blindness.lost("disconnect", "cut", START + SECOND_NS)
+    track.blindness.stop(START + 5 * SECOND_NS)
+    (told,) = track.told()
+    assert (told["kind"], told["complete"]) == ("disconnect", False)
+    assert (told["from"], told["to"]) == (kst_text(START + SECOND_NS), kst_text(START + 5 * SECOND_NS))
+    track.blindness.stop(START + 6 * SECOND_NS)
+    assert len(track.told()) == 1
+
+
+def test_an_incident_of_one_of_several_collectors_names_its_symbols() -> None:
+    track = Track()
+    predecessor = Predecessor(track.board, "collector", "scalp", START)
+    track.blindness = Blindness("scalp", track.incidents, predecessor, 60 * SECOND_NS, None, ("005930", "000660"))
+    track.settle()
+    track.blindness.lost("disconnect", "cut", START)
+    track.data()
+    assert track.told()[0]["scope"] == {"track": "scalp", "symbols": ["005930", "000660"]}
+
+
 def test_the_word_is_cleared_only_when_the_incident_is_durable() -> None:
     track = Track()
     track.data()
@@ -479,7 +504,7 @@ def test_a_new_collector_polls_a_cycle_again_only_if_it_was_left_in_the_middle(t
 
 def test_cycles_between_the_start_and_the_first_poll_are_missed_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 900 * SECOND_NS)
+    poller.missed_since(clock[0] - 900 * SECOND_NS, {})
     clock[0] += 1200 * SECOND_NS
     poller._turn(clock[0])
     assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["09:00", "09:10"]
@@ -587,9 +612,19 @@ def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_pat
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS)
+    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS, {})
     poller._turn(clock[0])
     assert [kst_text(due)[5:16] for due, _ in ears.unreached] == ["11-24T08:30", "11-24T08:40", "11-24T08:50"]
+
+
+def test_what_was_missed_is_counted_for_each_symbol_from_its_own_newest_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A symbol may have been another collector's, which came further than ours, or less far."""
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
+    further, less = clock[0] - 600 * SECOND_NS, clock[0] - 1200 * SECOND_NS
+    poller.missed_since(clock[0] - 1800 * SECOND_NS, {"000000": further, "000001": less})
+    missed = {kst_text(due)[11:16]: set(symbols) for due, symbols in ears.unreached}
+    assert {at: len(symbols) for at, symbols in missed.items()} == {"08:40": 88, "08:50": 89}
+    assert not missed["08:40"] & {"000000", "000001"} and "000000" not in missed["08:50"]
 
 
 def test_polling_waits_while_there_is_no_room(tmp_path: Path) -> None:

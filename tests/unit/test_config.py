@@ -375,17 +375,17 @@ class TestCredentials:
         return {"CREDENTIALS_DIRECTORY": str(directory)}
 
     def test_they_come_from_the_credentials_directory_without_the_newline(self, tmp_path: Path) -> None:
-        found = load_credentials(self.files(tmp_path, "the-app-key\n", "the-secret\n") | {"KIS_APP_KEY": "other"})
+        found = load_credentials(self.files(tmp_path, "the-app-key\n", "the-secret\n") | {"KIS_APP_KEY": "other"}, 1)[0]
         assert (found.app_key, found.app_secret) == ("the-app-key", "the-secret")
 
     def test_they_come_from_the_environment_when_no_file_is_there(self, tmp_path: Path) -> None:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"}
-        assert load_credentials(environ) == Credentials("the-app-key", "the-secret")
+        assert load_credentials(environ, 1) == (Credentials("the-app-key", "the-secret"),)
 
     @pytest.mark.parametrize("environ", [{}, {"KIS_APP_KEY": "the-app-key"}, {"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": " \n"}])
     def test_a_missing_one_ends_with_78_and_a_hint(self, environ: dict[str, str]) -> None:
         with pytest.raises(ConfigError, match="no KIS credential") as caught:
-            load_credentials(environ)
+            load_credentials(environ, 1)
         assert caught.value.exit_code == EXIT_CONFIG
         assert "KIS_APP_SECRET" in caught.value.hint
         assert "the-app-key" not in str(caught.value)
@@ -393,21 +393,21 @@ class TestCredentials:
     def test_a_pair_is_never_mixed_from_two_sources(self, tmp_path: Path) -> None:
         environ = self.files(tmp_path, "the-app-key", None) | {"KIS_APP_SECRET": "the-secret", "KIS_APP_KEY": "other"}
         with pytest.raises(ConfigError, match="kis_app_secret"):
-            load_credentials(environ)
+            load_credentials(environ, 1)
 
     @pytest.mark.parametrize("value", ["two words", "two\nlines", "schlüssel"])
     def test_a_value_with_foreign_signs_is_refused_without_being_shown(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigError, match="white space or signs") as caught:
-            load_credentials(self.files(tmp_path, value, "the-secret"))
+            load_credentials(self.files(tmp_path, value, "the-secret"), 1)
         assert value not in str(caught.value)
 
     def test_an_unreadable_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "kis_app_key").mkdir()
         with pytest.raises(ConfigError, match="Is a directory"):
-            load_credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+            load_credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)}, 1)
 
     def test_they_show_in_no_repr_and_are_hidden_from_then_on(self) -> None:
-        found = load_credentials({"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"})
+        found = load_credentials({"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"}, 1)
         assert "the-" not in f"{found!r} {found} {[found]}"
         assert logs.redact("a the-app-key b the-secret c") == "a *** b *** c"
 

@@ -233,7 +233,7 @@ def test_the_newest_receive_time_of_each_track_is_found(tmp_path: Path, board: B
     sink = make(tmp_path, board)
     sink.write(batch(1))
     sink.commit()
-    assert make(tmp_path, board).newest == {"scalp": 1_790_000_040_000_001_000}
+    assert make(tmp_path, board).newest == {"scalp": {"c": 1_790_000_040_000_001_000}}
 
 
 @pytest.mark.parametrize("damage", [b"\xb0", b"q", b"9"])
@@ -247,7 +247,7 @@ def test_a_damaged_receive_time_says_nothing_and_keeps_no_writer_from_starting(t
     first, second = path.read_bytes().splitlines(keepends=True)
     at = second.index(b'"recv":"') + len(b'"recv":"2026-0')
     path.write_bytes(first + second[:at] + damage + second[at + 1 :])
-    assert make(tmp_path, board).newest == {"scalp": 1_790_000_040_000_001_000}
+    assert make(tmp_path, board).newest == {"scalp": {"c": 1_790_000_040_000_001_000}}
 
 
 def failing(patch: pytest.MonkeyPatch, times: int) -> None:

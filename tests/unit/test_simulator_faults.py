@@ -231,6 +231,21 @@ def test_a_held_session_is_refused_until_it_is_let_go(host: RunningHost) -> None
         assert subscribe(host, client) == "OPSP0000"
 
 
+def test_a_session_can_be_held_for_one_account_and_each_account_has_one_session(host: RunningHost) -> None:
+    keys = {}
+    for account in ("one", "two"):
+        answer = host.post("/oauth2/Approval", grant_type="client_credentials", appkey=f"key-{account}", secretkey="s")
+        keys[account] = answer.json()["approval_key"]
+    host.control("hold", seconds=60, account=2)
+    with host.client() as first, host.client() as second, host.client() as again:
+        codes = [ask(client, message(keys[key], "005930"))["body"]["msg_cd"] for client, key in ((first, "one"), (second, "two"))]
+        assert codes == ["OPSP0000", "OPSP8996"]
+        assert [each["account"] for each in host.state()["connections"] if each["subscriptions"]] == [1]
+        host.control("clear")
+        assert ask(again, message(keys["two"], "005930"))["body"]["msg_cd"] == "OPSP0000"
+        assert sorted(each["account"] for each in host.state()["connections"] if each["subscriptions"]) == [1, 2]
+
+
 def test_refused_connections_are_reset_on_both_sides(host: RunningHost) -> None:
     host.control("refuse", seconds=60)
     with pytest.raises((OSError, WebSocketException)), host.client():

@@ -117,9 +117,14 @@ function roles(status) {
 
 function broker(status) {
   const b = status.broker, market = status.market, rest = b.rest;
-  const next = b.next_attempt_s ? `, next attempt in ${seconds(b.next_attempt_s)}` : "";
+  const several = Object.keys(b.sessions).length > 1;
+  const session = (s) => {
+    const next = s.next_attempt_s ? `, next attempt in ${seconds(s.next_attempt_s)}` : "";
+    const own = several ? `, ${number(s.confirmed)} of ${number(s.desired)} confirmed` : "";
+    return (s.state ? `${s.state} for ${seconds(s.state_s)}` : NONE) + own + next + (s.detail ? `: ${s.detail}` : "");
+  };
   const rows = [
-    ["session", b.state ? `${b.state} for ${seconds(b.state_s)}${next}${b.detail ? `: ${b.detail}` : ""}` : NONE],
+    ...Object.entries(b.sessions).map(([name, s]) => [several ? `session of ${name}` : "session", session(s)]),
     ["subscriptions", `${number(b.confirmed)} of ${number(b.desired)} confirmed`],
     ...Object.entries(b.refused).map(([key, message]) => [`refused ${key}`, message, "warning"]),
     ["last frame", seconds(b.last_frame_s)],

@@ -74,7 +74,7 @@ class TestConfiguration:
         assert "100 symbols need 4 calls at 1 a second: at least 4s" in refusal(text(1))
         assert parse_config(text(2), "").swing.interval == 3.0
         paper = f'[kis]\nenvironment = "paper"\nkeys = 4\nrequests_per_second = 1\n[swing]\ninterval = "2s"\nsymbols = {SYMBOLS[:10]}\n'
-        assert "10 symbols need 3 calls of each of 4 keys at 1 a second: at least 3s" in refusal(paper)
+        assert "3 symbols of one key need 3 calls at 1 a second: at least 3s" in refusal(paper)
 
     @pytest.mark.parametrize(("keys", "words"), [("0", "from 1 to 4"), ("5", "from 1 to 4"), ('"2"', "whole number"), ("3", "at most 2")])
     def test_a_number_of_keys_that_cannot_be_is_refused(self, keys: str, words: str) -> None:
@@ -104,7 +104,7 @@ class TestConfiguration:
         monkeypatch.delenv("KIS_APP_SECRET_2")
         assert cli.main(["--config", str(path), "check"]) == EXIT_FOUND
         said = capsys.readouterr().out
-        assert "collector: 4 polled, 26 of 41 registrations" in said and "collector-2: 3 polled, 25 of 41 registrations" in said
+        assert "collector: 4 polled by name, 26 of 41 registrations" in said and "collector-2: 3 polled by name, 25 of 41 registrations" in said
         assert "pair 2: environment (KIS_APP_KEY_2, KIS_APP_SECRET_2)" in said
         assert "! credentials: KIS_APP_SECRET_2: no KIS credential there" in said and "value-of" not in said
 

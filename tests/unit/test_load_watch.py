@@ -120,7 +120,7 @@ def test_behind_is_what_every_look_of_a_sample_saw(host: Host) -> None:
 
 def test_what_cannot_be_measured_counts_as_quiet_and_is_said(host: Host, word: Local, caplog: pytest.LogCaptureFixture) -> None:
     host.cpu = host.memory = host.commit_ms = None
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="observer.janitor"):
         host.go(HOLD_S * 2)
     assert word.get() == 0
     assert [record.getMessage() for record in caplog.records if "load" in record.getMessage()] == [

@@ -33,6 +33,7 @@ ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
 ws_url = "{ws}"
+requests_per_second = {pace}
 [swing]
 interval = "{swing}"
 symbols = {symbols}
@@ -50,7 +51,7 @@ listen = "{listen}"
 """
 DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
-    "silence": "30s",
+    "silence": "30s", "pace": "15",
 }  # fmt: skip
 
 
@@ -100,7 +101,7 @@ class Stack:
         archive: the archive's root; by default in ``directory``.
         host: the simulator's address.
         beyond: a command that ends by executing the simulator, in whose network ``host`` is.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, silence.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, silence, pace.
     """
 
     def __init__(

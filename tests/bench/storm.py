@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -36,7 +37,7 @@ from tests.waiting import wait_until
 PROJECT = Path(__file__).parent.parent.parent
 RATE = 3000
 LONG_RATE = 40
-PACE = 15  # requests_per_second as it is shipped
+PACE = 6  # so few calls that most of the time there is more to ask
 GAP_RATE = 200  # more than KIS tells in an answer would come in one second
 HEARTBEAT_S = 3.0
 SETTLE_S = 15.0
@@ -45,11 +46,11 @@ UNPRIVILEGED = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")  # ro
 
 
 @contextmanager
-def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], object] = Stack.start, swing: str = "2s") -> Iterator[Stack]:
+def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], object] = Stack.start, **settings: Any) -> Iterator[Stack]:
     """A running stack on the project's own filesystem."""
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
-    stack = Stack(directory, rate=rate, symbols=symbols, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s", swing=swing)
+    stack = Stack(directory, rate=rate, symbols=symbols, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s", **settings)
     try:
         start(stack)
         yield stack
@@ -237,7 +238,7 @@ def storm_long_cut(seconds: float) -> bool:
 
 def storm_pace(minutes: float) -> bool:
     """Trouble for the pace of all calls, which must never be passed."""
-    with market(GAP_RATE, 20, start_written_down, swing="1s") as stack:
+    with market(GAP_RATE, 20, start_written_down, swing="1s", pace=str(PACE)) as stack:
         make_trouble(stack, minutes * 60, 20, random.Random(6))
         counted = figures(stack)
         good = finish(f"{minutes:g} minutes of trouble for the pace, collector killed every 20 s", stack, str(counted))

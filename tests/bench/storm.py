@@ -238,7 +238,7 @@ def storm_long_cut(seconds: float) -> bool:
 
 def storm_pace(minutes: float) -> bool:
     """Trouble for the pace of all calls, which must never be passed."""
-    with market(GAP_RATE, 20, start_written_down, swing="1s", pace=str(PACE)) as stack:
+    with market(LONG_RATE, 20, start_written_down, swing="1s", pace=str(PACE)) as stack:
         make_trouble(stack, minutes * 60, 20, random.Random(6))
         counted = figures(stack)
         good = finish(f"{minutes:g} minutes of trouble for the pace, collector killed every 20 s", stack, str(counted))

@@ -1,4 +1,4 @@
-"""`make drill`: kill storms under load, compared with the simulator's truth.
+"""`make drill`: kill storms under load, cuts, and trouble for the pace of all calls, compared with the simulator's truth.
 
 Each storm starts a simulator (with its truth) and the service, kills at random moments, stops in order and verifies the
 archive against the truth. Figures are printed; the exit code is 1 when a record is lost without a name, doubled or foreign.
@@ -314,7 +314,7 @@ def main() -> int:
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
     parser.add_argument("--cuts", type=int, default=10, help="cuts of the connection while ticks are left out (default %(default)s)")
     parser.add_argument("--seconds", type=float, help="with --only-cuts: one cut of this length instead")
-    parser.add_argument("--minutes", type=float, default=5, help="of trouble for the pace of all calls (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=3, help="of trouble for the pace of all calls (default %(default)s)")
     parser.add_argument("--only-cuts", action="store_true", help="nothing but these cuts")
     parser.add_argument("--only-pace", action="store_true", help="nothing but the trouble for the pace")
     parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")

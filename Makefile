@@ -56,7 +56,7 @@ lint: $(STAMP) ## formatting, lint, types
 bench: $(STAMP) ## speed and size against a bare loop, in one run
 	$(BIN)/python -m tests.bench.measure
 
-drill: $(STAMP) ## kill storms against the simulator's truth; as root also while disk faults come and go (about 30 minutes)
+drill: $(STAMP) ## kill storms and cuts against the simulator's truth; as root also while disk faults come and go (about 35 minutes)
 	$(BIN)/python -m tests.bench.storm
 
 sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 20 minutes)

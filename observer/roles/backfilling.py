@@ -38,6 +38,7 @@ SETTLE_S = 3.0  # until the broker's history shows what was just traded
 AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
 WAIT_S = 0.2
+LOOK_S = 0.05
 MOST_JOBS = 20_000
 DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
 
@@ -190,7 +191,8 @@ class Backfiller:
 
     def run(self) -> None:
         """Fill until stopped. Nothing that goes wrong with a hole ends it."""
-        while not self._stopping.wait(WAIT_S):
+        pause_s = WAIT_S
+        while not self._stopping.wait(pause_s):
             if self._too_many and not self._jobs:
                 self._too_many, self._left_by = False, self._root
             if self._left_by is not None:
@@ -203,6 +205,7 @@ class Backfiller:
                 log.critical("what is asked for besides met a defect", exc_info=True)
                 self._besides = lambda _now_ns: None
             job = self._next() if self._archive_takes() else None
+            pause_s = WAIT_S if job is None else 0.0  # between one hole and the next the pace is what holds us up
             if job is None:
                 continue
             try:
@@ -303,7 +306,7 @@ class Backfiller:
         sent = False
         while time.monotonic() < end and self._outlet.filled < fill.number:
             sent = sent or self._outlet.send_fill(fill)
-            if self._stopping.wait(WAIT_S / 4):
+            if self._stopping.wait(LOOK_S):
                 return False
         return self._outlet.filled >= fill.number
 

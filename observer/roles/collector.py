@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 from observer.board import Cell
 from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
@@ -107,7 +108,7 @@ class Collector:
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"), self._cell("rest_gap_at"))
-        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir, self._take_place)
+        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir, self._place)
         self.sources: list[Source] = []
         self.blind: dict[str, Blindness] = {}
         self.flows: dict[str, Flow] = {}
@@ -305,8 +306,8 @@ class Collector:
         assert self.stream is not None, "the thread starts after everything is built"
         self.stream.run()
 
-    def _take_place(self) -> bool:
-        return self.pace.take(self._context.stopping, lambda: None)
+    def _place(self) -> AbstractContextManager[bool]:
+        return self.pace.place(self._context.stopping, lambda: None)
 
     def _business_date(self) -> str:
         return self.keeper.calendar.business_date(wall_ns())

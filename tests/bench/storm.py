@@ -1,4 +1,4 @@
-"""`make drill`: kill storms under load, compared with the simulator's truth.
+"""`make drill`: kill storms under load, cuts, and trouble for the pace of all calls, compared with the simulator's truth.
 
 Each storm starts a simulator (with its truth) and the service, kills at random moments, stops in order and verifies the
 archive against the truth. Figures are printed; the exit code is 1 when a record is lost without a name, doubled or foreign.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -36,7 +37,7 @@ from tests.waiting import wait_until
 PROJECT = Path(__file__).parent.parent.parent
 RATE = 3000
 LONG_RATE = 40
-PACE = 15  # requests_per_second as it is shipped
+PACE = 6  # so few calls that most of the time there is more to ask
 GAP_RATE = 200  # more than KIS tells in an answer would come in one second
 HEARTBEAT_S = 3.0
 SETTLE_S = 15.0
@@ -45,11 +46,11 @@ UNPRIVILEGED = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")  # ro
 
 
 @contextmanager
-def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], object] = Stack.start, swing: str = "2s") -> Iterator[Stack]:
+def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], object] = Stack.start, **settings: Any) -> Iterator[Stack]:
     """A running stack on the project's own filesystem."""
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
-    stack = Stack(directory, rate=rate, symbols=symbols, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s", swing=swing)
+    stack = Stack(directory, rate=rate, symbols=symbols, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s", **settings)
     try:
         start(stack)
         yield stack
@@ -242,7 +243,7 @@ def storm_long_cut(seconds: float) -> bool:
 
 def storm_pace(minutes: float) -> bool:
     """Trouble for the pace of all calls, which must never be passed."""
-    with market(GAP_RATE, 20, start_written_down, swing="1s") as stack:
+    with market(LONG_RATE, 20, start_written_down, swing="1s", pace=str(PACE)) as stack:
         make_trouble(stack, minutes * 60, 20, random.Random(6))
         counted = figures(stack)
         good = finish(f"{minutes:g} minutes of trouble for the pace, collector killed every 20 s", stack, str(counted))
@@ -318,7 +319,7 @@ def main() -> int:
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
     parser.add_argument("--cuts", type=int, default=10, help="cuts of the connection while ticks are left out (default %(default)s)")
     parser.add_argument("--seconds", type=float, help="with --only-cuts: one cut of this length instead")
-    parser.add_argument("--minutes", type=float, default=5, help="of trouble for the pace of all calls (default %(default)s)")
+    parser.add_argument("--minutes", type=float, default=3, help="of trouble for the pace of all calls (default %(default)s)")
     parser.add_argument("--only-cuts", action="store_true", help="nothing but these cuts")
     parser.add_argument("--only-pace", action="store_true", help="nothing but the trouble for the pace")
     parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")

@@ -34,6 +34,7 @@ ballast = "1MiB"
 rest_url = "{rest}"
 master_url = "{rest}"
 ws_url = "{ws}"
+requests_per_second = {pace}
 keys = {keys}
 [swing]
 interval = "{swing}"
@@ -53,7 +54,7 @@ listen = "{listen}"
 """
 DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
-    "silence": "30s", "universe": "list", "keys": "1",
+    "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
 }  # fmt: skip
 FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
@@ -105,7 +106,7 @@ class Stack:
         host: the simulator's address.
         beyond: a command that ends by executing the simulator, in whose network ``host`` is.
         settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, silence, polled,
-            universe, keys.
+            universe, keys, pace.
     """
 
     def __init__(

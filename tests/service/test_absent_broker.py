@@ -102,38 +102,26 @@ def test_where_only_the_websocket_is_missing_polls_are_recorded_and_ticks_begin_
 
 
 @pytest.mark.timeout(240)
-def test_where_tokens_are_refused_at_first_ticks_begin_at_once_and_polls_a_minute_later(stack: StartStack, systemd: socket.socket) -> None:
-    market = stack(rate=100)
-    market.control("tokens", code="EGW00133", seconds=REFUSED_S)
-    start_and_hear(market, systemd)
-    wait_until(lambda: confirmed(market) == len(market.symbols), 30, "every subscription: it needs no token")
-    wait_for_more(market, 200)
-    assert faults(market) == {"polling"}
-    assert market.durable("swing") == 0
-    market.control("skip", ticks=20)
-    wait_until(lambda: market.durable("swing") > 0, 90, "polls")
-    assert market.state()["rest"]["calls"]["tokenP"] == 2, "asked once, and once more a minute later"
-    wait_until(lambda: not faults(market), 30, "the end of the fault")
-    settle(market)
-    stop_and_verify(market)
-    assert check(market), "found while there was no token, and filled with it"
-
-
-@pytest.mark.timeout(240)
-def test_where_the_approval_key_is_refused_at_first_polls_begin_at_once_and_ticks_a_minute_later(
+def test_where_token_and_approval_key_are_refused_at_first_each_is_asked_for_once_more_a_minute_later(
     stack: StartStack, systemd: socket.socket
 ) -> None:
     market = stack(rate=100)
-    market.control("tokens", code="EGW00133", what="approval", seconds=REFUSED_S)
+    for what in ("token", "approval"):
+        market.control("tokens", code="EGW00133", what=what, seconds=REFUSED_S)
     began = wall_ns()
     start_and_hear(market, systemd)
-    wait_until(lambda: market.durable("swing") > 0, 20, "polls")
-    assert faults(market) == {"broker_lost"}
-    wait_until(lambda: confirmed(market) == len(market.symbols), 120, "every subscription")
-    assert market.state()["rest"]["calls"]["Approval"] == 2, "asked once, and once more a minute later"
+    wait_until(lambda: faults(market) == {"polling", "broker_lost"}, 20, "both ways to the broker are faults")
+    assert "EGW00133" in market.status()["broker"]["detail"]
+    wait_until(lambda: confirmed(market) == len(market.symbols) and market.durable("swing") > 0, 120, "ticks and polls")
+    assert {name: market.state()["rest"]["calls"][name] for name in ("tokenP", "Approval")} == {"tokenP": 2, "Approval": 2}
+    wait_until(lambda: not faults(market), 30, "the end of both faults")
     wait_for_more(market, 200)
     settle(market)
     stop_and_verify(market)
     check(market)
     restarts = [data for data in told(market, "incident") if data["kind"] == "restart" and data["scope"] == {"track": "scalp"}]
     assert wall_of(restarts[0]["from"]) <= began + 2e9
+    assert [data["complete"] for data in restarts] == [False], "after a minute it is told with what is known"
+    blind = [data for data in told(market, "incident") if data["scope"] == {"track": "scalp"}]
+    first = min(wall_of(record["recv"]) for record in records(market.archive, "scalp/*/*.jsonl") if not record["quality"])
+    assert max(wall_of(data["to"]) for data in blind) >= first - 1e9, "and what follows until the first tick as another one"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -61,9 +62,9 @@ def approval(text: str) -> Answer:
     return Answer(200, {"approval_key": text}, "")
 
 
-def free() -> bool:
+def free() -> AbstractContextManager[bool]:
     """A pace that always has a place."""
-    return True
+    return nullcontext(True)
 
 
 def cache_file(directory: Path, kind: str = "token") -> Path:
@@ -277,7 +278,7 @@ def test_many_processes_make_one_issue(tmp_path: Path) -> None:
 def test_every_issue_takes_a_place_in_the_keys_pace_and_none_is_asked_for_without_one(tmp_path: Path) -> None:
     places = [True, True, False]
     host = FakeHost(token("token-one"), approval("approval-one"))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, lambda: places.pop(0), Clock())
+    keyring = Keyring(CREDENTIALS, host, tmp_path, lambda: nullcontext(places.pop(0)), Clock())
     assert (keyring.token(), keyring.approval_key()) == ("token-one", "approval-one")
     keyring.token_died("token-one")
     with pytest.raises(BrokerError, match="not asked, as the collector stops"):

@@ -111,6 +111,7 @@ def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling
     monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)  # midnight may come
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
     monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
+    monkeypatch.setattr(backfilling, "LOOK_S", 0.002)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
     one = Filling(Paths(asset_dir=tmp_path / "archive", rule="test", cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run"))
@@ -194,6 +195,17 @@ def test_a_defect_costs_one_hole_and_not_the_thread(filling: Filling, monkeypatc
     filling.filler.add(other)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [other.id]
+
+
+def test_one_hole_after_the_other_is_filled_without_a_pause(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, ask = threading.Event(), filling.broker.time_itemconclusion
+    monkeypatch.setattr(filling.broker, "time_itemconclusion", lambda *asked: gate.wait(5) and ask(*asked))
+    for volume in range(1200, 1300, 10):
+        filling.filler.add(hole(volume, volume + 3))
+    wait_until(lambda: filling.events("gap_filling"), 5, "the first of them")
+    monkeypatch.setattr(backfilling, "WAIT_S", 60.0)
+    gate.set()
+    wait_until(lambda: filling.filler.filled == 10, 5, "all of them")
 
 
 def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(

@@ -104,7 +104,10 @@ class TestConfiguration:
         monkeypatch.delenv("KIS_APP_SECRET_2")
         assert cli.main(["--config", str(path), "check"]) == EXIT_FOUND
         said = capsys.readouterr().out
-        assert "collector: 4 polled by name, 26 of 41 registrations" in said and "collector-2: 3 polled by name, 25 of 41 registrations" in said
+        assert (
+            "collector: 4 polled by name, 26 of 41 registrations" in said
+            and "collector-2: 3 polled by name, 25 of 41 registrations" in said
+        )
         assert "pair 2: environment (KIS_APP_KEY_2, KIS_APP_SECRET_2)" in said
         assert "! credentials: KIS_APP_SECRET_2: no KIS credential there" in said and "value-of" not in said
 

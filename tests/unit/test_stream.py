@@ -148,7 +148,7 @@ class Play:
         self.approvals = Approvals()
         self.attempts = Local()
         self.subscriptions = Subscriptions((TR, symbol) for symbol in symbols)
-        keyring = Keyring(Credentials("app-key-x", "app-secret-x"), self.approvals, tmp_path, lambda: True)
+        keyring = Keyring(Credentials("app-key-x", "app-secret-x"), self.approvals, tmp_path, lambda: contextlib.nullcontext(True))
         reconnect = Impatient(self.attempts, Local(), jitter=lambda: 0.0)
         self.stream = Stream(
             url or broker.url, keyring, self.subscriptions, reconnect, self.ears, lambda _: self.wanted, self.stopping, dead_s=dead_s

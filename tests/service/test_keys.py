@@ -175,6 +175,7 @@ def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_
 def test_the_number_of_keys_is_not_reloaded(stack: StartStack) -> None:
     market = stack(rate=200, symbols=20, keys="2")
     service = market.start()
+    all_subscribed(market)
     before = pids(market, 2)
     market.write_config(keys="3")
     os.kill(service.pid, signal.SIGHUP)

@@ -156,7 +156,13 @@ def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_
         market.symbols = symbols
         market.write_config(keys="3")
         wait_for_more(market, 300)
+        slow, others = market.pid("collector"), {name: market.pid(name) for name in ("collector-2", "collector-3")}
+        os.kill(slow, signal.SIGSTOP)  # it ends later than the others, and what was sent to it meanwhile is in its socket
         os.kill(service.pid, signal.SIGHUP)
+        for name, pid in others.items():
+            wait_until(lambda name=name, pid=pid: market.replaced(name, pid), 10, f"another {name}")  # type: ignore[misc]
+        until(time.monotonic() + 1)
+        os.kill(slow, signal.SIGCONT)
         moved = sorted(map(sorted, shares(market, 3).values()))
         wait_until(lambda moved=moved: sorted(map(sorted, sessions_of(market).values())) == moved, 30, "the new shares")  # type: ignore[misc]
         all_subscribed(market)
@@ -169,6 +175,7 @@ def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_
 def test_the_number_of_keys_is_not_reloaded(stack: StartStack) -> None:
     market = stack(rate=200, symbols=20, keys="2")
     service = market.start()
+    all_subscribed(market)
     before = pids(market, 2)
     market.write_config(keys="3")
     os.kill(service.pid, signal.SIGHUP)

@@ -30,6 +30,7 @@ TOOLS = (
     "make",
     "nsenter",
     "unshare",
+    "faketime",
     "systemd-nspawn",
 )
 MakeDisk = Callable[..., Disk]

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import requests
 
+from tests.faked_time import FakedClock
 from tests.waiting import wait_until
 
 CONFIG = """
@@ -40,14 +41,18 @@ symbols = {symbols}
 symbols = {symbols}
 trs = {trs}
 [market]
-calendar = "always"
+calendar = "{calendar}"
+no_snapshots_after = "{silence}"
 [supervisor]
 heartbeat_timeout = "{heartbeat}"
 stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
+DEFAULTS = {
+    "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
+    "calendar": "always", "silence": "30s",
+}  # fmt: skip
 
 
 def configuration(**settings: object) -> str:
@@ -94,7 +99,8 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
+        clock: what both see of the time; None: the real one.
+        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, calendar, silence.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class Stack:
         symbols: int | tuple[str, ...] = 20,
         options: tuple[str, ...] = (),
         archive: Path | None = None,
+        clock: FakedClock | None = None,
         **settings: str,
     ) -> None:
         self.directory = directory
@@ -116,6 +123,7 @@ class Stack:
             "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
+        self.clock_environ = clock.environ if clock is not None else {}
         self.simulator = self._simulate(rate, options)
         self.where = json.loads((directory / "ready.json").read_text())
         self.config = directory / "observer.toml"
@@ -131,7 +139,7 @@ class Stack:
     def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
         """Start the service; by default wait until ticks are durable."""
         arguments = ["-m", "observer", "--config", str(self.config), "run"]
-        self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
+        self.service = Process("service", arguments, self.directory, {**self.environ, **self.clock_environ, **(environ or {})}, through)
         if until_data:
             wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
         return self.service
@@ -179,7 +187,7 @@ class Stack:
         ready = self.directory / "ready.json"
         arguments = ["-m", "observer", "simulate", "--listen", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"]
         arguments += ["--rate", str(rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {})
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, self.clock_environ)
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
 

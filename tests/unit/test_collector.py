@@ -536,6 +536,8 @@ def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, inte
     symbols = [f"{number:06d}" for number in range(90)]
     poller = SwingPoller(lambda due_ns: symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
     monkeypatch.setattr("observer.roles.polling.wall_ns", lambda: clock[0])
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: clock[0])
+    poller._turned_ns = clock[0]
     return clock, poller, ears
 
 
@@ -583,6 +585,23 @@ def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_pat
     poller._turn(clock[0])
     dues = [kst_text(due)[11:16] for due, symbols in ears.unreached if len(symbols) == 90]
     assert dues == ["08:30", "08:40", "08:50"], "between 20:00 and 09:00"
+
+
+@pytest.mark.parametrize("step_s", [7200, -7200, 7200 - 60])
+def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: int) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T13:00:00+09:00", 60.0)
+    passed = [0]
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: passed[0])
+    poller._turned_ns = 0
+    for seconds in (60, 60, 60 + step_s, 60, 60):
+        clock[0] += seconds * SECOND_NS
+        passed[0] += 60 * SECOND_NS
+        poller._turn(clock[0])
+    assert (len(ears.got), ears.unreached) == (5 * 90, [])
+    clock[0] += 180 * SECOND_NS
+    passed[0] += 180 * SECOND_NS
+    poller._turn(clock[0])
+    assert len(ears.unreached) == 2, "what really was missed is"
 
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,8 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        clock: what both see of the time; None: the real one.
+        clock: what the service sees of the time; None: the real one.
+        brokers_clock: what the simulator sees; None: the same.
         settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback, calendar, silence.
     """
 
@@ -111,6 +112,7 @@ class Stack:
         options: tuple[str, ...] = (),
         archive: Path | None = None,
         clock: FakedClock | None = None,
+        brokers_clock: FakedClock | None = None,
         **settings: str,
     ) -> None:
         self.directory = directory
@@ -124,7 +126,8 @@ class Stack:
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
         self.clock_environ = clock.environ if clock is not None else {}
-        self.simulator = self._simulate(rate, options)
+        brokers_clock = brokers_clock or clock
+        self.simulator = self._simulate(rate, options, brokers_clock.environ if brokers_clock is not None else {})
         self.where = json.loads((directory / "ready.json").read_text())
         self.config = directory / "observer.toml"
         self.write_config(**settings)
@@ -183,11 +186,11 @@ class Stack:
             if process is not None:
                 process.kill()
 
-    def _simulate(self, rate: float, options: tuple[str, ...]) -> Process:
+    def _simulate(self, rate: float, options: tuple[str, ...], environ: Mapping[str, str]) -> Process:
         ready = self.directory / "ready.json"
         arguments = ["-m", "observer", "simulate", "--listen", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"]
         arguments += ["--rate", str(rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, self.clock_environ)
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, environ)
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
 

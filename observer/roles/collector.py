@@ -90,7 +90,7 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents = Untold(self._producer, self._cell("blind_from"))
+        self._incidents: list[Untold] = []
         self._gaps = Untold(self._producer, self._cell("gap_from"))
         self._polls_resumed = False
         self._faults = FaultBook()
@@ -139,7 +139,8 @@ class Collector:
             for flow in self.flows.values():
                 flow.tick(now)
             self._watch(now)
-            self._incidents.tick()
+            for incidents in self._incidents:
+                incidents.tick()
             self.poll_gaps.tick(wall_ns())
             self._gaps.tick()
             self._publish(now)
@@ -285,7 +286,9 @@ class Collector:
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
         predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s)
+        incidents = Untold(self._producer, self._cell(f"blind_from_{track}"))  # one that polls left untold says nothing of ticks
+        self._incidents.append(incidents)
+        self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s)
         return self.blind[track]
 
     def _watch(self, now: int) -> None:

@@ -109,7 +109,7 @@ class Track:
         self.board = board or Board(INSTANCES)
         self.board.cell("supervisor.started_wall").set(START - 900 * SECOND_NS)
         self.producer = producer or FakeProducer()
-        self.word = self.board.cell("role.collector.blind_from")
+        self.word = self.board.cell("role.collector.blind_from_scalp")
         self.incidents = Untold(self.producer, self.word)
         predecessor = Predecessor(self.board, "collector", "scalp", START)
         self.blindness = Blindness("scalp", self.incidents, predecessor, 60 * SECOND_NS, silent_after_s)
@@ -752,6 +752,24 @@ def test_the_whole_collector_records_both_tracks_and_stops_in_order(host: str, t
     assert {incident["kind"] for incident in context.fake.of("incident")} == {"restart"}
     shown = repr(context.notes) + repr(context.fake.events)
     assert not [secret for secret in ("app-key-value", "app-secret-value", "approval-value", "token-value") if secret in shown]
+
+
+def test_polls_that_failed_and_were_not_told_make_no_ticks_look_missed(host: str, tmp_path: Path) -> None:
+    context, codes = FakeContext(config_for(host), tmp_path, ENVIRON), list[int]()
+    context.board.cell("role.collector.incarnation").set(5)
+    now = wall_ns()
+    failing, newest = now - 900 * SECOND_NS, now - 2 * SECOND_NS
+    context.board.cell("role.collector.blind_from_swing").set(failing)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+        context.board.cell(f"flow.collector.{track}.committed_recv").set(newest)
+    context.fake.durable = {"swing": 1, "scalp": 1, "system": 1000}
+    thread = run(context, codes)
+    wait_until(lambda: len(context.fake.of("incident")) == 2, 10, "an incident of each track")
+    context.stopping.set()
+    thread.join(10)
+    begun = {incident["scope"]["track"]: incident["from"] for incident in context.fake.of("incident")}
+    assert begun == {"swing": kst_text(failing), "scalp": kst_text(newest)}
 
 
 def test_a_source_that_ended_ends_the_collector_after_delivering(

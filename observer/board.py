@@ -55,9 +55,9 @@ SUPERVISOR = (
 SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status", "last_death", "lane")
 # replayed: a replay has given all its records
 OWN = (
-    "beat", "progress", "told", "blind_from", "gap_from", "ws_attempts", "ws_next", "rest_next", "rest_gap", "rest_gap_at", "poll_cycle",
-    "desired", "confirmed", "reconnects", "last_frame", "journal_lost", "shed_seen_swing", "shed_seen_scalp", "shed_seen_system",
-    "replayed", "load", "thinned_from", "thinned_by",
+    "beat", "progress", "told", "blind_from_swing", "blind_from_scalp", "gap_from", "ws_attempts", "ws_next", "rest_next", "rest_gap",
+    "rest_gap_at", "poll_cycle", "desired", "confirmed", "reconnects", "last_frame", "journal_lost",
+    "shed_seen_swing", "shed_seen_scalp", "shed_seen_system", "replayed", "load", "thinned_from", "thinned_by",
 )  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")
 WRITTEN = ("committed", "seen", "closed", "committed_recv", "found_recv", "resend", "left", "filled")

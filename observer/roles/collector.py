@@ -101,7 +101,7 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents = Untold(self._producer, self._cell("blind_from"))
+        self._incidents: list[Untold] = []
         self._gaps = Untold(self._producer, self._cell("gap_from"))
         self._neighbours = Neighbours(context.board, context.instance)
         self._portion = Portion(config, context.instance)
@@ -152,7 +152,8 @@ class Collector:
             for flow in self.flows.values():
                 flow.tick(now)
             self._watch(now)
-            self._incidents.tick()
+            for incidents in self._incidents:
+                incidents.tick()
             self.poll_gaps.tick(wall_ns())
             self.thinning.tick(wall_ns())
             self._gaps.tick()
@@ -320,8 +321,10 @@ class Collector:
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
         predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
+        incidents = Untold(self._producer, self._cell(f"blind_from_{track}"))  # one that polls left untold says nothing of ticks
+        self._incidents.append(incidents)
         alone = self._portion.alone if track == "scalp" else ()
-        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s, alone)
+        self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
 
     def _watch(self, now: int) -> None:

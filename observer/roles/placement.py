@@ -95,7 +95,7 @@ class Placement:
         try:
             self._work(self._store, idle_s)
         except OSError as error:
-            self._refused(error, time.monotonic())
+            self._refused(self._store.blame(error), time.monotonic())
         return True
 
     def finish(self) -> None:

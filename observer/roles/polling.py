@@ -4,8 +4,9 @@
     call call call   (idle)      call call call …
 
 Guarantees: each answer is handed on at once, with the time at which it came; a cycle that takes longer than its interval,
-or in which the market closes, is cut, never carried over; coverage of every cycle is known; while the market is closed no
-call is made but the calendar's; after a refusal that only a person can mend, one call a minute is made.
+or in which the market closes, is cut, never carried over; coverage of every cycle is known; cycles that a clock set ahead leapt
+over never were, and are not missed; while the market is closed no call is made but the calendar's; after a refusal that only a
+person can mend, one call a minute is made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from observer.clock import KST_OFFSET_S, SECOND_NS, day_start_ns, kst_day, mono_ns, wall_ns
+from observer.clock import KST_OFFSET_S, SECOND_NS, boot_ns, day_start_ns, kst_day, mono_ns, wall_ns
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.pacing import Local, Word
@@ -125,6 +126,7 @@ class SwingPoller:
         self._between = between
         self._done_cycle = self._done.get()
         self._first_cycle = 0
+        self._turned_ns = boot_ns()
         self._lock = threading.Lock()
         self._pause_until = 0
         self.coverage = Coverage()
@@ -154,7 +156,8 @@ class SwingPoller:
         if symbols := self._symbols(self._due(cycle)):  # whoever is asked may count what this cycle leaves out
             with self._lock:
                 if self._first_cycle:
-                    self._miss(self._done_cycle + 1, cycle)
+                    self._miss(max(self._done_cycle, cycle - self._begun_since()) + 1, cycle)
+                self._turned_ns = boot_ns()
                 self._first_cycle = self._first_cycle or cycle
                 self._done_cycle = cycle
             self._poll(cycle, symbols)
@@ -173,8 +176,13 @@ class SwingPoller:
             if not self._first_cycle:  # what follows, its first turn tells
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
+                self._turned_ns = boot_ns() - self._interval_ns
             last = {symbol: self.cycle_of(at) for symbol, at in newest.items()}
             self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle, lambda symbol: last.get(symbol, 0))
+
+    def _begun_since(self) -> int:
+        """How many cycles can have begun since the one before, however the wall clock was set meanwhile."""
+        return -((self._turned_ns - boot_ns()) // self._interval_ns)
 
     def _miss(self, start: int, end: int, last: Callable[[str], int] = lambda _symbol: 0) -> None:
         """The cycles ``start`` … ``end`` - 1 never were, of each symbol those behind its ``last`` one."""

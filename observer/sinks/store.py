@@ -104,6 +104,15 @@ class Store:
                 raise OSError(number, os.strerror(number), str(directory))
         self.sink.look()
 
+    def blame(self, error: OSError) -> OSError:
+        """``error``; or what is behind it, where nothing was found because the store itself is gone."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            try:
+                expect_directory(self.path, self._identity)
+            except OSError as gone:
+                return gone
+        return error
+
     def leave(self) -> None:
         """Close it with what was not committed; the slots tell the next one who opens it."""
         self.sink.close()

@@ -32,6 +32,7 @@ TOOLS = (
     "make",
     "nsenter",
     "unshare",
+    "faketime",
     "systemd-nspawn",
 )
 MakeDisk = Callable[..., Disk]

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import requests
 
+from tests.faked_time import FakedClock
 from tests.waiting import wait_until
 
 CONFIG = """
@@ -44,7 +45,7 @@ universe = "{universe}"
 symbols = {symbols}
 trs = {trs}
 [market]
-calendar = "always"
+calendar = "{calendar}"
 no_snapshots_after = "{silence}"
 [supervisor]
 heartbeat_timeout = "{heartbeat}"
@@ -54,7 +55,7 @@ listen = "{listen}"
 """
 DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
-    "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
+    "calendar": "always", "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
 }  # fmt: skip
 FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
@@ -105,8 +106,10 @@ class Stack:
         archive: the archive's root; by default in ``directory``.
         host: the simulator's address.
         beyond: a command that ends by executing the simulator, in whose network ``host`` is.
-        settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, silence, polled,
-            universe, keys, pace.
+        clock: what the service sees of the time; None: the real one.
+        brokers_clock: what the simulator sees; None: the same.
+        settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, calendar, silence,
+            polled, universe, keys, pace.
     """
 
     def __init__(
@@ -118,6 +121,8 @@ class Stack:
         archive: Path | None = None,
         host: str = "127.0.0.1",
         beyond: tuple[str, ...] = (),
+        clock: FakedClock | None = None,
+        brokers_clock: FakedClock | None = None,
         **settings: str,
     ) -> None:
         self.directory = directory
@@ -131,6 +136,9 @@ class Stack:
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
         self._host, self._beyond = host, beyond
+        self.clock_environ = clock.environ if clock is not None else {}
+        brokers_clock = brokers_clock or clock
+        self._brokers_environ = brokers_clock.environ if brokers_clock is not None else {}
         self.simulator = self.simulate(options)
         self.where = json.loads((directory / "ready.json").read_text())
         self.config = directory / "observer.toml"
@@ -148,7 +156,7 @@ class Stack:
     ) -> Process:
         """Start the service, or a ``module`` that runs it; by default wait until ticks are durable."""
         arguments = ["-m", module, "--config", str(self.config), "run"]
-        self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
+        self.service = Process("service", arguments, self.directory, {**self.environ, **self.clock_environ, **(environ or {})}, through)
         if until_data:
             wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
         return self.service
@@ -202,7 +210,7 @@ class Stack:
             *(part for side in ("listen", "ws", "control") for part in (f"--{side}", f"{self._host}:0")),
         ]
         arguments += ["--rate", str(self.rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {}, self._beyond)
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, self._brokers_environ, self._beyond)
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
 

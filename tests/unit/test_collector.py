@@ -109,7 +109,7 @@ class Track:
         self.board = board or Board(INSTANCES)
         self.board.cell("supervisor.started_wall").set(START - 900 * SECOND_NS)
         self.producer = producer or FakeProducer()
-        self.word = self.board.cell("role.collector.blind_from")
+        self.word = self.board.cell("role.collector.blind_from_scalp")
         self.incidents = Untold(self.producer, self.word)
         predecessor = Predecessor(self.board, "collector", "scalp", START)
         self.blindness = Blindness("scalp", self.incidents, predecessor, 60 * SECOND_NS, silent_after_s)
@@ -561,6 +561,8 @@ def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, inte
     symbols = [f"{number:06d}" for number in range(90)]
     poller = SwingPoller(lambda due_ns: symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
     monkeypatch.setattr("observer.roles.polling.wall_ns", lambda: clock[0])
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: clock[0])
+    poller._turned_ns = clock[0]
     return clock, poller, ears
 
 
@@ -608,6 +610,23 @@ def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_pat
     poller._turn(clock[0])
     dues = [kst_text(due)[11:16] for due, symbols in ears.unreached if len(symbols) == 90]
     assert dues == ["08:30", "08:40", "08:50"], "between 20:00 and 09:00"
+
+
+@pytest.mark.parametrize("step_s", [7200, -7200, 7200 - 60])
+def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: int) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T13:00:00+09:00", 60.0)
+    passed = [0]
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: passed[0])
+    poller._turned_ns = 0
+    for seconds in (60, 60, 60 + step_s, 60, 60):
+        clock[0] += seconds * SECOND_NS
+        passed[0] += 60 * SECOND_NS
+        poller._turn(clock[0])
+    assert (len(ears.got), ears.unreached) == (5 * 90, [])
+    clock[0] += 180 * SECOND_NS
+    passed[0] += 180 * SECOND_NS
+    poller._turn(clock[0])
+    assert len(ears.unreached) == 2, "what really was missed is"
 
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -768,6 +787,24 @@ def test_the_whole_collector_records_both_tracks_and_stops_in_order(host: str, t
     assert {incident["kind"] for incident in context.fake.of("incident")} == {"restart"}
     shown = repr(context.notes) + repr(context.fake.events)
     assert not [secret for secret in ("app-key-value", "app-secret-value", "approval-value", "token-value") if secret in shown]
+
+
+def test_polls_that_failed_and_were_not_told_make_no_ticks_look_missed(host: str, tmp_path: Path) -> None:
+    context, codes = FakeContext(config_for(host), tmp_path, ENVIRON), list[int]()
+    context.board.cell("role.collector.incarnation").set(5)
+    now = wall_ns()
+    failing, newest = now - 900 * SECOND_NS, now - 2 * SECOND_NS
+    context.board.cell("role.collector.blind_from_swing").set(failing)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+        context.board.cell(f"flow.collector.{track}.committed_recv").set(newest)
+    context.fake.durable = {"swing": 1, "scalp": 1, "system": 1000}
+    thread = run(context, codes)
+    wait_until(lambda: len(context.fake.of("incident")) == 2, 10, "an incident of each track")
+    context.stopping.set()
+    thread.join(10)
+    begun = {incident["scope"]["track"]: incident["from"] for incident in context.fake.of("incident")}
+    assert begun == {"swing": kst_text(failing), "scalp": kst_text(newest)}
 
 
 def test_a_source_that_ended_ends_the_collector_after_delivering(

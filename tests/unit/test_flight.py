@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from observer.board import Board
-from observer.clock import SECOND_NS
+from observer.clock import SECOND_NS, kst_text
 from observer.roles.figures import RECENT_S, Figures, FlightLine
 from observer.sinks import flight
 from observer.sinks.flight import FlightRecorder
@@ -52,6 +52,14 @@ def test_a_file_of_an_earlier_day_is_moved_before_the_first_line(tmp_path: Path,
     clock.now += 3 * DAY
     note(FlightRecorder(tmp_path), 2)
     assert (tmp_path / "system/observer-20260922.jsonl").read_bytes() == b'{"line":1}\n'
+    assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
+
+
+def test_a_file_is_of_the_day_of_its_last_line_also_when_it_was_copied_since(tmp_path: Path, clock: Clock) -> None:
+    FlightRecorder(tmp_path).write({"ts": kst_text(clock.now - DAY), "line": 1})
+    os.utime(tmp_path / "observer.jsonl", ns=(clock.now, clock.now))
+    note(FlightRecorder(tmp_path), 2)
+    assert b'"line":1' in (tmp_path / "system/observer-20260921.jsonl").read_bytes()
     assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
 
 

@@ -213,7 +213,7 @@ def test_a_key_that_another_program_holds_is_told_and_the_others_go_on(stack: St
 def test_check_and_backfill_are_for_all_keys(stack: StartStack) -> None:
     market = stack(rate=200, symbols=60, keys="2")
     said = observer(market, "check")
-    assert "collector-2: 30 polled, 30 of 41 registrations" in said.stdout, said.stdout + said.stderr
+    assert "collector-2: 30 polled by name, 30 of 41 registrations" in said.stdout, said.stdout + said.stderr
     refused = observer(market, "check", "--json")
     assert [each["registrations"] for each in json.loads(refused.stdout)["keys"]] == [30, 30]
     market.start()
@@ -221,7 +221,7 @@ def test_check_and_backfill_are_for_all_keys(stack: StartStack) -> None:
     wait_for_more(market, 200)
     market.control("refuse", seconds=12)
     market.control("skip", ticks=15)
-    wait_until(lambda: open_holes(market) > 5, 20, "holes")
+    wait_until(lambda: open_holes(market) > 0, 20, "holes")
     wait_until(lambda: not market.state()["faults"]["connections_refused_s"], 20, "a broker that answers")
     asked = observer(market, "backfill")
     assert asked.returncode == 0, asked.stdout + asked.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from observer.clock import SECOND_NS, kst
+from tests.day.judge import DESCRIPTOR_SLACK, MEMORY_SLACK, POOL_SHARE, SLACK_SHARE, THREAD_SLACK
 from tests.day.timeline import timeline
 
 FIGURES = {"pss": ("memory (PSS), MiB", 1 << 20), "descriptors": ("descriptors", 1), "threads": ("threads", 1)}
@@ -40,8 +41,8 @@ def _head(day: dict[str, Any]) -> str:
     played = day["played"]
     hours = f"{kst(played['start_ns']):%H:%M} to {kst(played['end_ns']):%H:%M}"
     missing = day["trades"]["missing"]
-    whole = f"{missing:,} trades are missing, each with a reason" if missing else "nothing is missing"
-    said = f"{whole}, nothing is doubled, every fault is told" if not wrong else f"{len(wrong)} things are wrong"
+    whole = f"{missing:,} trades are missing, each with a reason" if missing else "no trade is missing"
+    said = f"{whole}, none is doubled, every fault is told" if not wrong else f"{len(wrong)} things are wrong"
     listed = "".join(f"<li>{escape(text)}</li>" for text in wrong)
     return (
         f"<h1{'' if not wrong else ' class=bad'}>{len(day['faults'])} faults in a trading day: <b>{said}</b></h1>"
@@ -56,7 +57,8 @@ def _numbers(day: dict[str, Any]) -> str:
         ("trades the market made", sum(trades["made"])), ("recorded live", sum(trades["live"])),
         ("filled later", sum(trades["filled"])), ("missing", trades["missing"]),
         ("of these with a reason told", sum(trades["explained"].values())), ("doubled", trades["doubled"]),
-        ("never made", trades["foreign"]), ("problems that observer verify finds", len(verified["problems"])),
+        ("never made", trades["foreign"]), ("polls of a symbol missed, for good", day["gaps"]["polls"]),
+        ("problems that observer verify finds", len(verified["problems"])),
         ("faults", len(day["faults"])), ("of these told", sum(fault["complete"] for fault in day["faults"])),
     ]  # fmt: skip
     return f"<dl>{''.join(f'<div><dt>{name}</dt><dd>{value:,}</dd></div>' for name, value in numbers)}</dl>"
@@ -122,7 +124,12 @@ def _resources(day: dict[str, Any]) -> str:
             values = [f"{of[key] / unit:,.1f}" if unit > 1 else f"{of[key]:,.0f}" for key in ("first", "last", "most")]
             rows.append([role, title, *values, "flat" if of["flat"] else "!grows"])
     heads = ("role", "figure", "first third, median#n", "last third, median#n", "most#n", "")
-    return _table("Memory, descriptors, threads", heads, rows)
+    allowed = (
+        f"Called flat: in the last third at most {SLACK_SHARE:.0%} or {MEMORY_SLACK >> 20} MiB of memory (the greater), "
+        f"{DESCRIPTOR_SLACK} or {POOL_SHARE:.0%} of the descriptors, and {THREAD_SLACK} thread more than in the first, whichever "
+        "processes lived then"
+    )
+    return _table("Memory, descriptors, threads", heads, rows) + f"<p class=soft>{allowed}.</p>"
 
 
 def _told(day: dict[str, Any]) -> str:

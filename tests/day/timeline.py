@@ -16,7 +16,7 @@ from tests.day.watch import ROLES
 WIDTH, LEFT, RIGHT = 1200.0, 130.0, 16.0
 MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 3600 * SECOND_NS
-KINDS = ("disconnect", "restart", "silence", "fault")
+KINDS = ("disconnect", "restart", "silence")
 ROW = 15.0
 GAP = 34.0  # between two lanes, with the lower one's name in it
 LOST_SIGHT_S = 20.0  # a line is broken where a process was not measured for so long, real seconds

@@ -26,4 +26,4 @@ def test_in_an_accelerated_hour_with_six_faults_nothing_is_missing_and_each_is_t
     assert [fault["at"] for fault in found["faults"]] == [trouble.at for trouble in due(*hours)]
     assert sum(found["trades"]["filled"]) > 0 and sum(found["trades"]["made"]) > SPEED * RATE / 2
     drawn = page(found)
-    assert all(fault["name"] in drawn for fault in found["faults"]) and "<b>nothing is missing" in drawn
+    assert all(fault["name"] in drawn for fault in found["faults"]) and "<b>no trade is missing" in drawn

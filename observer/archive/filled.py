@@ -6,8 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from observer.archive.layout import holds, parse_segment
-from observer.archive.merge import PART
+from observer.archive.layout import PART, holds, parse_segment
 from observer.archive.root import make_dirs
 from observer.archive.sealing import seal_in_slices
 from observer.archive.seals import Seal, read_seals

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from observer.archive import ballast, keeping
 from observer.archive.findings import Finding
-from observer.archive.layout import FLIGHT, LOCK, MARKER, QUARANTINE, TRACK_DIRS, parse_flight, parse_segment
+from observer.archive.layout import FLIGHT, LOCK, MARKER, PART, QUARANTINE, TRACK_DIRS, parse_flight, parse_segment
 
 UNFINISHED = "is unfinished: something was interrupted while it was written"
-_PART = ".part"
 
 
 def list_foreign(root: Path) -> list[Finding]:
@@ -19,7 +18,7 @@ def list_foreign(root: Path) -> list[Finding]:
     Raises:
         OSError: it cannot be read.
     """
-    return [Finding(path, 0, UNFINISHED if path.endswith(_PART) else "is no file of the archive") for path in _strangers(root)]
+    return [Finding(path, 0, UNFINISHED if path.endswith(PART) else "is no file of the archive") for path in _strangers(root)]
 
 
 def list_unfinished(root: Path) -> list[str]:
@@ -28,7 +27,7 @@ def list_unfinished(root: Path) -> list[str]:
     Raises:
         OSError: the archive cannot be read.
     """
-    return [path for path in _strangers(root) if path.endswith(_PART) and (root / path).is_file()]
+    return [path for path in _strangers(root) if path.endswith(PART) and (root / path).is_file()]
 
 
 def _strangers(root: Path) -> Iterator[str]:

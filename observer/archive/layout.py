@@ -31,6 +31,7 @@ MARKER = ".archive"
 LOCK = ".lock"
 QUARANTINE = "quarantine"
 ZST = ".zst"
+PART = ".part"  # behind the name of a file that is being written, until it is whole
 DATA_TRACKS = ("swing", "scalp")
 TRACK_DIRS = ("swing", "scalp", "system")
 MERGED_FROM = 64  # numbers from here on are files merged from the fallback; nobody ever appends to one

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from observer.archive.fallback import on_fallback
 from observer.archive.faults import UnreadableError
 from observer.archive.identities import Identities
-from observer.archive.layout import MERGED_FROM, SegmentName, holds, list_files, names_in, parse_segment, segment_path
+from observer.archive.layout import MERGED_FROM, PART, SegmentName, holds, list_files, names_in, parse_segment, segment_path
 from observer.archive.lines import HEAD, SliceFacts, WholeLines, facts_of, scan, without_zeros
 from observer.archive.root import make_dirs
 from observer.archive.sealing import merge_ranges, seal_in_slices
@@ -30,7 +30,6 @@ from observer.paths import sync_dir
 
 log = logging.getLogger("observer.archive")
 
-PART = ".part"
 PIECE_BYTES = 16 * 1024 * 1024  # so much of the work at most is lost by a kill; a writer killed twice a second still gets on
 LEFTOVER = ".leftover"
 

@@ -58,6 +58,15 @@ def size_of(file: io.BufferedReader) -> int:
     return file.raw.size if isinstance(file.raw, _Decompressed) else os.fstat(file.fileno()).st_size
 
 
+def size_at(place: Path) -> int:
+    """How many bytes the content of ``place`` has, for a progress; 0 of one that cannot be opened: who reads it will say so."""
+    try:
+        with open_content(place) as file:
+            return size_of(file)
+    except OSError:
+        return 0
+
+
 class _Decompressed(io.RawIOBase):
     """What a compressed file holds. Going back begins anew: only repairs do it."""
 

@@ -19,15 +19,13 @@ from pathlib import Path
 import orjson
 
 from observer.archive.damage import Damage
-from observer.archive.layout import QUARANTINE, ZST
+from observer.archive.layout import PART, QUARANTINE, ZST
 from observer.archive.modes import give_to_owner
 from observer.archive.opening import open_content
 from observer.archive.quarantine import NOTE, Content, Note, content_of, inside, outside, read_notes
 from observer.archive.root import FILE_MODE, make_dirs
 from observer.clock import kst, kst_text
 from observer.paths import sync_dir
-
-_PART = ".part"
 
 
 class Repair:
@@ -125,7 +123,7 @@ class Repair:
         self._make_dirs(target.parent)
         if not replace and target.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        part = target.with_name(target.name + _PART)
+        part = target.with_name(target.name + PART)
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
         try:
             try:

@@ -28,11 +28,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
-from observer.archive.layout import content_path, day_before, parse_flight, parse_segment
+from observer.archive.layout import PART, content_path, day_before, parse_flight, parse_segment
 from observer.config import RetentionConfig
 
 PAUSE_DAYS = 4
-PART = ".part"
 
 
 class Held(NamedTuple):

@@ -34,7 +34,7 @@ from observer.archive.layout import (
 )
 from observer.archive.lines import scan
 from observer.archive.manifest import differences, rebuild
-from observer.archive.opening import NotZstError, open_content, size_of
+from observer.archive.opening import NotZstError, open_content, size_at
 from observer.archive.quarantine import Content, Note, put_back, read_notes
 from observer.archive.reading import Beat, Visit, bounds_of, check_flight, read_file
 from observer.archive.seals import Seal, read_seals
@@ -118,7 +118,7 @@ class _Verification:
 
     def _make_beat(self, progress: Progress | None) -> Beat:
         sizes = [self._root / path for path in (*self._mine, *self._flights)]
-        total = sum(map(_size, sizes)) + (self._against.size if self._against else 0)
+        total = sum(map(size_at, sizes)) + (self._against.size if self._against else 0)
         done = 0
 
         def beat(count: int) -> None:
@@ -318,14 +318,6 @@ def _with_next_start(paths: list[str]) -> Iterator[tuple[str, int | None]]:
 def _sealed_runs(seal: Seal) -> list[Run]:
     name = parse_segment(seal.path)
     return [Run(session, name.track, first, last, seal.path, False) for session, first, last in seal.ranges] if name else []
-
-
-def _size(path: Path) -> int:
-    try:
-        with open_content(path) as file:
-            return size_of(file)
-    except OSError:
-        return 0  # it is told when it is read
 
 
 def _find_lines(path: Path, span: Span) -> list[int]:

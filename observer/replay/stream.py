@@ -24,7 +24,7 @@ from typing import NamedTuple
 from observer.archive.findings import Finding
 from observer.archive.layout import DATA_TRACKS, content_path, list_days, list_files, parse_segment
 from observer.archive.lines import WholeLines
-from observer.archive.opening import open_content, size_of
+from observer.archive.opening import size_at
 from observer.archive.seals import read_seals
 from observer.archive.system_records import read_system
 from observer.clock import day_start_ns, kst_text
@@ -118,7 +118,7 @@ class DayStream:
         later = [day for day in list_days(root) if day >= choice.day]
         self.seals = {path: seal for path, seal in read_seals(root, later).items() if _is_of(path, choice)}
         self._miss_files(later)
-        self.size = sum(_size(root / path) for path in self._files)
+        self.size = sum(size_at(root / path) for path in self._files)
 
     def __iter__(self) -> Iterator[Line]:
         """Yield the lines."""
@@ -205,11 +205,3 @@ def day_files(root: Path, day: str, tracks: tuple[str, ...] = DATA_TRACKS, *, fi
 def _is_of(path: str, choice: Choice) -> bool:
     name = parse_segment(path)
     return name is not None and name.day == choice.day and name.track in choice.tracks
-
-
-def _size(path: Path) -> int:
-    try:
-        with open_content(path) as file:
-            return size_of(file)
-    except OSError:
-        return 0  # it is told when it is read

@@ -8,7 +8,7 @@ import pytest
 
 from observer.archive.compression import compress_in_slices
 from observer.archive.filled import write_filled
-from observer.archive.merge import PART
+from observer.archive.layout import PART
 from observer.archive.verify import verify_days
 from tests.hand_archive import DAY, HandArchive, at, trade
 

@@ -168,6 +168,10 @@ class Credentials:
     def __repr__(self) -> str:
         return "Credentials(hidden)"
 
+    def as_environ(self) -> dict[str, str]:
+        """The variables from which `load_credentials` reads this pair."""
+        return dict(zip((variable for _, variable in _CREDENTIALS), (self.app_key, self.app_secret), strict=True))
+
 
 def credentials_source(environ: Mapping[str, str]) -> str:
     """Where the credentials come from, never what they are; empty when there are none."""

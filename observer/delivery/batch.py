@@ -71,3 +71,8 @@ def incarnation_of(session: str, life: int) -> int:
     if len(suffix) < 8 or suffix[:4] != f"{life:04x}":
         return 0
     return int(suffix[4:], 16)
+
+
+def life_of(session: str) -> str:
+    """What the sessions of one supervisor's life, and no others, have in common."""
+    return session.rpartition("-")[2][:4]

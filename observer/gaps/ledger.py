@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from observer.archive.explanations import Blind, blind_of, wall_of
 from observer.archive.layout import list_days
-from observer.archive.system_records import MALFORMED, SystemRecord, has_records, read_system
+from observer.archive.system_records import MALFORMED, SystemRecord, read_system, was_watched
 from observer.clock import SECOND_NS, day_start_ns, kst_day
 from observer.gaps.holes import poll_hole_id
 from observer.model import events
@@ -112,7 +112,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         day: ``YYYYMMDD``.
-        told: whether the day has system records at all; without, nothing is known.
+        told: whether a service told anything on the day at all; if none did, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
     """
@@ -133,7 +133,7 @@ def read_ledger(root: Path, day: str) -> Ledger:
     start = day_start_ns(day)
     return Ledger(
         day,
-        has_records(root, day),
+        was_watched(root, day),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
     )

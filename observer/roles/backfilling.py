@@ -1,11 +1,12 @@
-"""Backfill: the holes in the ticks, filled from the broker's history one after another, in a thread of the collector.
+"""Backfill: the holes in the ticks, filled from the broker's history one after another.
 
     hole found ──SETTLE_S──▶ filling: history of today, page by page ──▶ fill ──▶ writer: file, event ──▶ filled
                                 │ minute bars for what is out of reach           (or unfillable, with the reason)
                                 └── the broker refused: again after 30, 60 … 600 s
 
 Calls go with background priority: live polling first. Nothing is kept but what the ledger says: a hole whose event is not
-durable is filled again by the next collector, and the writer leaves a file that is there as it is.
+durable is filled again by the next process, and the writer leaves a file that is there as it is. What is to be filled comes
+from `backlog` in a service, from `filler` where none runs.
 """
 
 from __future__ import annotations
@@ -13,20 +14,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from observer.archive.layout import filled_path, list_days
+from observer.archive.layout import filled_path
 from observer.clock import interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.holes import TickHole
-from observer.gaps.ledger import Entry, read_ledger
+from observer.gaps.ledger import Entry
 from observer.gaps.lines import archive_lines
 from observer.gaps.minute_bars import BarWalk, Charts
-from observer.gaps.request import Request, left_to_fill, take_request
-from observer.gaps.trade_history import Found, History, Stretch, Walk
+from observer.gaps.missing import Missing
+from observer.gaps.trade_history import Found, History, Walk
 from observer.kis.codes import CANCELLED, Action, BrokerError
 from observer.model import events
 from observer.model.snapshot import Snapshot
@@ -39,7 +39,6 @@ AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
 WAIT_S = 0.2
 MOST_JOBS = 20_000
-DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
 
 
 class Broker(History, Charts, Protocol):
@@ -59,48 +58,20 @@ class FillOutlet(Protocol):
         """The number of the newest fill that is durable."""
 
 
-class Missing(NamedTuple):
-    """A hole that is to be filled.
-
-    Attributes:
-        hole: its id.
-        stretch: what is missing.
-        from_ns: receive time of the trade before it, wall ns.
-    """
-
-    hole: str
-    stretch: Stretch
-    from_ns: int
-
-    @classmethod
-    def of(cls, hole: TickHole) -> Missing:
-        """A hole that was just found."""
-        stretch = Stretch(hole.tr, hole.symbol, hole.date, hole.from_volume, hole.to_volume, hole.from_ts, hole.to_ts)
-        return cls(hole.id, stretch, hole.from_ns)
-
-    @classmethod
-    def of_entry(cls, entry: Entry) -> Missing | None:
-        """A hole that the ledger has; None where it says too little of it."""
-        if entry.from_volume is None or entry.to_volume is None or not entry.from_ts or not entry.to_ts:
-            return None
-        stretch = Stretch(entry.tr, entry.symbol, entry.day, entry.from_volume, entry.to_volume, entry.from_ts, entry.to_ts)
-        return cls(entry.hole, stretch, entry.start_ns)
-
-
 @dataclass
 class _Job:
     """A hole on its way.
 
     Attributes:
         due: when to go on with it, monotonic seconds.
-        refused: how often the broker refused.
+        tried: how often that was in vain.
     """
 
     missing: Missing
     walk: Walk
     bars: BarWalk
     due: float
-    refused: int = 0
+    tried: int = 0
     begun: bool = False
 
 
@@ -113,13 +84,14 @@ class Backfiller:
         outlet: sends what was found to the writer.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
-        request_path: where a request may lie.
         archive_takes: whether the writer can take a fill; while it cannot, nothing is fetched, as it would have to be held.
         settled: told of each hole that is filled, or cannot be.
-        besides: what else this thread has to ask for; called each turn with the wall time, ns.
+        tries: after so many attempts in vain a hole is left open; None: never.
 
     Attributes:
-        filled, unfillable: holes since this collector began.
+        filled, unfillable: holes since this process began.
+        left: holes that were left open, since then.
+        why: what kept the newest attempt in vain from its end; empty after one that came to it.
     """
 
     def __init__(
@@ -129,17 +101,17 @@ class Backfiller:
         outlet: FillOutlet,
         roll_s: int,
         stopping: threading.Event,
-        request_path: Path,
         archive_takes: Callable[[], bool],
         settled: Callable[[Missing], None],
-        besides: Callable[[int], None],
+        tries: int | None = None,
     ) -> None:
         self._archive_takes = archive_takes
         self._settled = settled
-        self._besides = besides
-        self._request_path = request_path
+        self._tries = tries
         self.filled = 0
         self.unfillable = 0
+        self.left = 0
+        self.why = ""
         self._broker = broker
         self._untold = untold
         self._outlet = outlet
@@ -149,8 +121,6 @@ class Backfiller:
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
         self._said: str = ""
-        self._root: Path | None = None
-        self._left_by: Path | None = None  # an archive whose ledger is to be read
         self._too_many = False
 
     @property
@@ -158,9 +128,48 @@ class Backfiller:
         """Holes that wait to be filled."""
         return len(self._jobs)
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether a hole was not taken, as there were too many: once all are done the ledger is to be read again (`take`)."""
+        return self._too_many and not self._jobs
+
     def add(self, hole: TickHole) -> None:
         """A hole was just found."""
         self._add(Missing.of(hole), SETTLE_S)
+
+    def take(self, entries: Sequence[Entry], at_once: bool = False) -> None:
+        """Fill what the ledger has.
+
+        Args:
+            entries: the holes; one of which it says too little cannot be filled.
+            at_once: also those that wait because the broker refused.
+        """
+        if self.overflowed:
+            self._too_many = False
+        for entry in entries:
+            if (missing := Missing.of_entry(entry)) is not None:
+                self._add(missing, 0.0)
+        with self._lock:
+            for job in (self._jobs[entry.hole] for entry in entries if at_once and entry.hole in self._jobs):
+                job.due = min(job.due, time.monotonic())
+
+    def drop(self, hole: str) -> None:
+        """A hole is not to be filled any more: its trades came after all."""
+        with self._lock:
+            self._jobs.pop(hole, None)
+
+    def turn(self) -> None:
+        """Fill the hole that has been due longest, if one is. Nothing that goes wrong with it is raised."""
+        job = self._next() if self._archive_takes() else None
+        if job is None:
+            return
+        try:
+            self._work(job)
+        except BrokerError as error:
+            self._postpone(job, error)
+        except Exception:  # the thread's outer boundary: live data must not suffer
+            log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
+            self._leave(job, "a defect of Observer, which its log shows")
 
     def _add(self, missing: Missing, settle_s: float) -> None:
         """One that waits already is not taken a second time; one too many stays in the ledger, which is read again."""
@@ -170,68 +179,6 @@ class Backfiller:
             elif missing.hole not in self._jobs:
                 due = time.monotonic() + settle_s
                 self._jobs[missing.hole] = _Job(missing, Walk(missing.stretch), BarWalk(missing.stretch), due)
-
-    def drop(self, hole: str) -> None:
-        """A hole is not to be filled any more: its trades came after all."""
-        with self._lock:
-            self._jobs.pop(hole, None)
-
-    def take_over(self, root: Path) -> None:
-        """Go on with what earlier collectors left open in the last days on the archive at ``root``."""
-        self._root = self._left_by = root
-
-    def run(self) -> None:
-        """Fill until stopped. Nothing that goes wrong with a hole ends it."""
-        while not self._stopping.wait(WAIT_S):
-            if self._too_many and not self._jobs:
-                self._too_many, self._left_by = False, self._root
-            if self._left_by is not None:
-                self._read_ledger(self._left_by)
-            if self._root is not None and (request := take_request(self._request_path)) is not None:
-                self._hear(self._root, request)
-            try:
-                self._besides(wall_ns())
-            except Exception:  # as below; it is not called again
-                log.critical("what is asked for besides met a defect", exc_info=True)
-                self._besides = lambda _now_ns: None
-            job = self._next() if self._archive_takes() else None
-            if job is None:
-                continue
-            try:
-                self._work(job)
-            except BrokerError as error:
-                self._postpone(job, error)
-            except Exception:  # the thread's outer boundary: live data must not suffer
-                log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
-                self.drop(job.missing.hole)
-
-    def _read_ledger(self, root: Path) -> None:
-        try:
-            left = [entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day), (), again=False)]
-        except OSError as error:
-            log.warning("the ledger of holes cannot be read: %s", error)
-            self._stopping.wait(AGAIN_S[0])
-            return
-        self._left_by = None
-        self._take(left)
-
-    def _hear(self, root: Path, request: Request) -> None:
-        """Somebody asks for a day's holes, also for those that could not be filled before."""
-        try:
-            entries = left_to_fill(read_ledger(root, request.day), request.symbols, again=True)
-        except OSError as error:
-            log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
-            return
-        log.info("asked to fill %d gaps of %s", len(entries), request.day)
-        self._take(entries)
-        with self._lock:
-            for job in (self._jobs[entry.hole] for entry in entries if entry.hole in self._jobs):
-                job.due = min(job.due, time.monotonic())  # also one that waits because the broker refused
-
-    def _take(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            if (missing := Missing.of_entry(entry)) is not None:
-                self._add(missing, 0.0)
 
     def _next(self) -> _Job | None:
         """The hole that has been due longest."""
@@ -263,7 +210,7 @@ class Backfiller:
         if not rows:
             self._untold.tell(wall_ns(), event, events.WARNING, told)
         elif not self._deliver(missing, rows, event, told):
-            job.due = time.monotonic() + AGAIN_S[0]
+            self._again(job, AGAIN_S[0], "the writer did not take what was fetched")
             return
         self._done(job, event)
 
@@ -302,16 +249,31 @@ class Backfiller:
         self._settled(job.missing)
         self.filled += event == events.GAP_FILLED
         self.unfillable += event == events.GAP_UNFILLABLE
-        self._said = ""
+        self._said = self.why = ""
 
     def _postpone(self, job: _Job, error: BrokerError) -> None:
         if error.code == CANCELLED:
             return
-        job.due = time.monotonic() + max(AGAIN_S[min(job.refused, len(AGAIN_S) - 1)], error.wait_s or 0.0)
-        job.refused += 1
         if error.code != self._said:
             self._said = error.code
             log.warning("a hole of %s is not filled yet: %s", job.missing.stretch.symbol, error)
+        self._again(job, max(AGAIN_S[min(job.tried, len(AGAIN_S) - 1)], error.wait_s or 0.0), str(error))
+        if error.action is Action.STOP and self._tries is not None:  # nor would any other be answered
+            for other in list(self._jobs.values()):
+                self._leave(other, str(error))
+
+    def _again(self, job: _Job, wait_s: float, why: str) -> None:
+        job.tried += 1
+        job.due = time.monotonic() + wait_s
+        self.why = why
+        if self._tries is not None and job.tried >= self._tries:
+            self._leave(job, why)
+
+    def _leave(self, job: _Job, why: str) -> None:
+        """It stays open in the ledger."""
+        self.why = why
+        self.left += 1
+        self.drop(job.missing.hole)
 
 
 def _outcome(found: Found, refusal: str, told: dict[str, Any]) -> tuple[str, dict[str, Any]]:

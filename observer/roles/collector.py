@@ -24,6 +24,7 @@ from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
+from observer.gaps.missing import Missing
 from observer.gaps.request import request_path
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
@@ -37,7 +38,8 @@ from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles.backfilling import Backfiller, Missing
+from observer.roles.backfilling import Backfiller
+from observer.roles.backlog import Backlog
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
@@ -46,11 +48,10 @@ from observer.roles.polling import SwingPoller
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
-from observer.roles.stores import PLACES
+from observer.roles.stores import takes_fills
 from observer.roles.tail_check import TailCheck
 from observer.roles.tick_gaps import EarlierReader, TickGaps
 from observer.roles.untold import Untold
-from observer.sinks.store import ARCHIVE
 
 log = logging.getLogger("observer.collector")
 
@@ -108,6 +109,7 @@ class Collector:
         self.scalp: ScalpReceiver | None = None
         self.earlier: EarlierReader | None = None
         self.backfiller: Backfiller | None = None
+        self.backlog: Backlog | None = None
         self.background: Quotations | None = None
         if self.subscriptions.desired:
             self._build_scalp()
@@ -121,8 +123,8 @@ class Collector:
         """Begin to receive."""
         for source in self.sources:
             source.start()
-        if self.backfiller is not None:  # not a source: should it hang or end, live data goes on
-            threading.Thread(target=self.backfiller.run, name="backfill", daemon=True).start()
+        if self.backlog is not None:  # not a source: should it hang or end, live data goes on
+            threading.Thread(target=self.backlog.run, name="backfill", daemon=True).start()
 
     def broken(self) -> bool:
         """Whether a source ended though nobody asked it to."""
@@ -232,8 +234,9 @@ class Collector:
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
         filler = self.backfiller = Backfiller(
-            calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths), self._archive_takes, settled, tail.turn
+            calls, self._gaps, self._producer, roll_s, context.stopping, lambda: takes_fills(context.board), settled
         )
+        backlog = self.backlog = Backlog(filler, context.stopping, request_path(paths), tail.turn)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
         flow.taken = gaps.taken
 
@@ -243,7 +246,7 @@ class Collector:
         def found(earlier: Earlier) -> None:
             gaps.earlier(earlier)
             self._gaps.release(EARLIER)
-            filler.take_over(paths.asset_dir)
+            backlog.take_over(paths.asset_dir)
 
         def roots() -> list[Path]:
             place = fallback_dir(config, paths)
@@ -257,10 +260,6 @@ class Collector:
     def _from_the_opening(self, now_ns: int) -> bool:
         started = self._context.board.get("supervisor.started_wall")
         return started > 0 and (kst_day(started) != kst_day(now_ns) or not self.keeper.calendar.receiving(started))
-
-    def _archive_takes(self) -> bool:
-        """Whether the writer records to the archive: on the fallback no hole is filled."""
-        return self._context.board.get("archive.place") == PLACES[ARCHIVE]
 
     def _just_closed(self, now_ns: int) -> bool:
         if self.earlier is None or not self.earlier.done:  # up to where the channels came is not known yet

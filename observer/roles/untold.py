@@ -45,6 +45,12 @@ class Untold:
         self._waiting: list[tuple[int, str, str, dict[str, Any]]] = []
         self._told: list[tuple[int, int]] = []
 
+    @property
+    def empty(self) -> bool:
+        """Whether all is durable, and nothing goes on."""
+        with self._lock:
+            return not (self._open or self._waiting or self._told)
+
     def begin(self, key: str, from_ns: int) -> None:
         """Something goes on since ``from_ns`` (wall ns) of which `end` will tell."""
         with self._lock:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import logging
 import os
 import resource
@@ -23,21 +22,19 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
 from observer.config import load_credentials
 from observer.delivery.lanes import POOL_SIZE, LanePool
-from observer.errors import EXIT_OK, ConfigError, HeldError, ObserverError, UsageError
+from observer.errors import EXIT_OK, ConfigError
 from observer.journal import entry
 from observer.model.chronicle import EventKind
-from observer.paths import make_private_dirs
 from observer.settings import Settings
 from observer.supervisor.child import RoleMain, bind
-from observer.supervisor.crew import WRITER, Crew
+from observer.supervisor.crew import JANITOR, WRITER, Crew
+from observer.supervisor.holding import RUN, holding
 from observer.supervisor.lifecycle import State
 from observer.supervisor.probing import Probing
 from observer.supervisor.reload import changed_roles
@@ -56,7 +53,12 @@ DESCRIPTORS_SPARE = 512
 
 
 def supervise(
-    settings: Settings, mains: Mapping[str, RoleMain], pool_size: int = POOL_SIZE, each_turn: Callable[[], None] = lambda: None
+    settings: Settings,
+    mains: Mapping[str, RoleMain],
+    pool_size: int = POOL_SIZE,
+    each_turn: Callable[[], None] = lambda: None,
+    who: str = RUN,
+    finished: Callable[[Board], bool] = lambda _board: False,
 ) -> int:
     """Run the service until it is told to stop.
 
@@ -65,6 +67,8 @@ def supervise(
         mains: what each role does.
         pool_size: lanes made ready for each producer.
         each_turn: called in every turn of the loop; must not block.
+        who: the verb that runs it, for others that want the archive.
+        finished: asked in every turn; it stops once this is so, as it does at SIGTERM. Must not block.
 
     Returns:
         The exit code.
@@ -75,24 +79,9 @@ def supervise(
         ObserverError: the cache or the runtime directory cannot be used, or is another account's.
     """
     load_credentials(settings.environ)
-    _refuse_foreign_root(settings.paths.runtime_dir)
-    lock = FileLock(lock_path(settings))
-    try:
-        make_private_dirs(settings.paths)
-        lock.acquire(timeout=0)
-    except Timeout:  # first: it is an OSError too
-        raise HeldError(
-            f"another supervisor holds the archive {settings.paths.asset_dir} (lock {lock_path(settings)})",
-            "stop it first: systemctl stop observer, or end the other observer run",
-        ) from None
-    except OSError as error:
-        place = error.filename or lock_path(settings)
-        raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
-    try:
-        supervisor = Supervisor(settings, mains, pool_size, each_turn)
+    with holding(settings.paths, who):
+        supervisor = Supervisor(settings, mains, pool_size, each_turn, finished)
         code = supervisor.run()
-    finally:
-        lock.release()
     if supervisor.leaves_somebody:
         # multiprocessing would wait at the exit for a process that the disk holds, perhaps for ever.
         logging.shutdown()
@@ -100,29 +89,20 @@ def supervise(
     return code
 
 
-def _refuse_foreign_root(runtime_dir: Path) -> None:
-    """Root beside a service of another account would leave files behind that the service cannot open any more."""
-    try:
-        owner = runtime_dir.stat().st_uid
-    except OSError:
-        return  # not there yet, or told by who makes it
-    if os.geteuid() == 0 and owner != 0:
-        what = f"{runtime_dir} belongs to the account {owner}, and you are root"
-        raise UsageError(what, "systemctl start observer; or run it as that account: sudo -u observer observer run")
-
-
-def lock_path(settings: Settings) -> Path:
-    """The lock that says: one supervisor for this archive. It lies in the runtime directory, never on the archive."""
-    name = hashlib.sha256(str(settings.paths.asset_dir).encode()).hexdigest()[:16]
-    return Path(settings.paths.runtime_dir, f"supervisor-{name}.lock")
-
-
 class Supervisor:
     """The loop and what only it has: signals, systemd, the listening socket, the order of the stop."""
 
-    def __init__(self, settings: Settings, mains: Mapping[str, RoleMain], pool_size: int, each_turn: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        mains: Mapping[str, RoleMain],
+        pool_size: int,
+        each_turn: Callable[[], None],
+        finished: Callable[[Board], bool],
+    ) -> None:
         self._settings = settings
         self._each_turn = each_turn
+        self._finished = finished
         self._systemd = Systemd()
         raise_descriptor_limit(2 * 2 * pool_size + DESCRIPTORS_SPARE)
         producers = [instance for instance in mains if instance != WRITER]
@@ -159,6 +139,8 @@ class Supervisor:
             if self._stop_order and self._continue_stop(now):
                 break
             self._each_turn()
+            if not self._stop_order and self._finished(self._board):
+                self._begin_stop(now, "finished")
             self._publish(now)
             self._wait()
         self._systemd.turn(time.monotonic(), "stopped")
@@ -191,16 +173,16 @@ class Supervisor:
                 self._board.cell("supervisor.stopping").set(2)
                 self._stop_deadline = now
             else:
-                self._begin_stop(now, arrived)
+                self._begin_stop(now, arrived.name)
 
-    def _begin_stop(self, now: float, arrived: signal.Signals) -> None:
+    def _begin_stop(self, now: float, why: str) -> None:
         patience = self._settings.config.supervisor.stop_timeout
-        log.info("%s: stopping, at most %.0f s", arrived.name, patience)
+        log.info("%s: stopping, at most %.0f s", why, patience)
         self._systemd.stopping(patience + LAST_ROLES_S)
         self._board.cell("supervisor.stopping").set(1)
         self._crew.event(EventKind.STOP)
         self._stop_deadline = now + max(0.0, patience - LAST_ROLES_S)
-        self._stop_order = [*(instance for instance in self._crew.members if instance not in (WRITER, "janitor")), WRITER, "janitor"]
+        self._stop_order = sorted(self._crew.members, key=lambda instance: (instance == WRITER) + 2 * (instance == JANITOR))
 
     def _continue_stop(self, now: float) -> bool:
         """Go on with the orderly stop; returns whether it is done."""
@@ -219,6 +201,8 @@ class Supervisor:
         return not self._stop_order
 
     def _chronicle_told(self, now: float) -> bool:
+        if JANITOR not in self._crew.members:
+            return True
         told = self._board.get("role.janitor.told") >= self._board.get("supervisor.ring_head")
         return told or now >= self._told_deadline
 
@@ -252,12 +236,12 @@ class Supervisor:
             self._crew.listening = None
             self._bind_at = 0.0
             self._bind(now)
-        for instance in changed:
+        for instance in changed & self._crew.members.keys():
             self._crew.end(instance, now, fresh.config.supervisor.stop_timeout / 2)
 
     def _bind(self, now: float) -> None:
-        """Bind the HTTP address; a busy one is a fault of a running service and is tried again."""
-        if self._crew.listening is not None or now < self._bind_at:
+        """Bind the HTTP address; a busy one is a fault of a running service and is tried again. Only a janitor serves it."""
+        if JANITOR not in self._crew.members or self._crew.listening is not None or now < self._bind_at:
             return
         listen = self._settings.config.http.listen
         try:
@@ -277,8 +261,8 @@ class Supervisor:
             log.warning("http: %s is bound now", listen)
             self._bind_fault = None
             self._crew.event(EventKind.HTTP_BOUND)
-        if self._crew.members["janitor"].lifecycle.lives:
-            self._crew.end("janitor", now, 1.0)
+        if self._crew.members[JANITOR].lifecycle.lives:
+            self._crew.end(JANITOR, now, 1.0)
 
     def _publish(self, now: float) -> None:
         self._board.cell("supervisor.beat").set(mono_ns())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from observer.board import STATE_NAMES, Board, unpack
 
+COLLECTOR = "collector"
+
 
 def sentence(board: Board) -> str:
     """What Observer is doing, in one line."""
+    if COLLECTOR not in board.instances:
+        return "filling gaps, nothing is recorded"
     troubled = [
         f"{instance} {STATE_NAMES[board.get(f'role.{instance}.state')]}"
         for instance in board.instances

@@ -18,8 +18,9 @@ from observer.kis.codes import Action, BrokerError
 from observer.kis.rest import Page
 from observer.model.fields import BARS_TODAY, TRADE_HISTORY
 from observer.paths import Paths
-from observer.roles import backfilling
+from observer.roles import backfilling, backlog
 from observer.roles.backfilling import Backfiller
+from observer.roles.backlog import Backlog
 from observer.roles.untold import Untold
 from tests.hand_archive import HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -88,10 +89,11 @@ class Filling:
         self.takes = True
         self.settled: list[str] = []
         self.filler = Backfiller(
-            self.broker, self.untold, self.broker, 60, self.stopping, request_path(paths), lambda: self.takes,
-            lambda missing: self.settled.append(missing.hole), self.besides,
+            self.broker, self.untold, self.broker, 60, self.stopping, lambda: self.takes,
+            lambda missing: self.settled.append(missing.hole),
         )  # fmt: skip
-        self.thread = threading.Thread(target=self.filler.run, daemon=True)
+        self.backlog = Backlog(self.filler, self.stopping, request_path(paths), self.besides)
+        self.thread = threading.Thread(target=self.backlog.run, daemon=True)
         self.thread.start()
 
     def besides(self, _now_ns: int) -> None:
@@ -111,6 +113,7 @@ def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling
     monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)  # midnight may come
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
     monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
+    monkeypatch.setattr(backlog, "WAIT_S", 0.01)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
     one = Filling(Paths(asset_dir=tmp_path / "archive", rule="test", cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run"))
@@ -201,7 +204,7 @@ def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(
 ) -> None:
     monkeypatch.setattr(backfilling, "MOST_JOBS", 1)
     archive = HandArchive(tmp_path / "archive")
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")] * 3
     first, second = hole(1200, 1203), hole(1300, 1303)
     for each in (first, second):
@@ -224,7 +227,7 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     archive.say("gap_filled", done, NOW + 2000)
     said = {"hole": hopeless.id, "tr": hopeless.tr, "symbol": hopeless.symbol, "reason": "no", "volume": 3, "records": 0}
     archive.say("gap_unfillable", said, NOW + 2000)
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
 
@@ -237,7 +240,7 @@ def test_on_request_the_gaps_of_a_day_are_tried_again_of_which_nothing_could_be_
         said = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "reason": "no", "volume": 3, "records": 0}
         there = {"records": 1, "source": TRADE_HISTORY, "path": "scalp/x.jsonl"} if each is partly else {}
         archive.say("gap_unfillable", {**said, **there}, NOW + 1000)
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     leave_request(filling.paths, Request(TODAY, ("005930",)))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [hopeless.id]
@@ -248,7 +251,7 @@ def test_on_request_the_gaps_of_a_day_are_tried_again_of_which_nothing_could_be_
 def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes) -> None:
     path = request_path(filling.paths)
     path.parent.mkdir()
-    filling.filler.take_over(filling.paths.asset_dir)
+    filling.backlog.take_over(filling.paths.asset_dir)
     path.write_bytes(content)
     wait_until(lambda: not path.exists(), 5, "its end")
     assert filling.filler.open == 0
@@ -258,7 +261,7 @@ def test_while_the_writer_can_take_no_fill_nothing_is_fetched(filling: Filling) 
     filling.takes = False
     filling.filler.add(hole(1200, 1203))
     turns: list[int] = []
-    filling.filler._besides = turns.append
+    filling.backlog._besides = turns.append
     wait_until(lambda: len(turns) > 5, 5, "some turns")
     assert filling.broker.asked == []
     filling.takes = True
@@ -269,7 +272,7 @@ def test_a_defect_in_what_is_asked_for_besides_costs_no_hole(filling: Filling) -
     def defect(_now_ns: int) -> None:
         raise RuntimeError("a defect")
 
-    filling.filler._besides = defect
+    filling.backlog._besides = defect
     missing = hole(1200, 1203)
     filling.filler.add(missing)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
@@ -280,7 +283,7 @@ def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling,
     archive = HandArchive(tmp_path / "archive")
     before = hole(1200, 1203, date="20261123")
     archive.say("gap", before.to_data("lost_ticks"), at("10:00:00"))
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.filler.unfillable == 1, 5, "its end")
     assert filling.events("gap_unfillable") == [before.id]
 
@@ -290,7 +293,7 @@ def test_a_request_does_not_wait_until_a_refusal_is_forgotten(filling: Filling, 
     archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1203)
     archive.say("gap", missing.to_data("lost_ticks"), NOW)
     filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")]
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.broker.asked and not filling.broker.refusals, 5, "a refusal")
     leave_request(filling.paths, Request(TODAY, ()))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")

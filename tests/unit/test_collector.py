@@ -634,9 +634,9 @@ def test_counters_go_on_from_what_is_found_and_received_is_published_first(tmp_p
 class FakeContext:
     """A context without processes."""
 
-    def __init__(self, config: Config, tmp_path: Path, environ: dict[str, str]) -> None:
-        self.instance, self.incarnation = "collector", 5
-        self.board = Board(INSTANCES)
+    def __init__(self, config: Config, tmp_path: Path, environ: dict[str, str], instances: Sequence[str] = INSTANCES) -> None:
+        self.instance, self.incarnation = instances[0], 5
+        self.board = Board(instances)
         self.settings = Settings(config, None, Paths(tmp_path / "a", "test", tmp_path / "c", tmp_path / "r"), environ)
         self.stopping = threading.Event()
         self.fake = FakeProducer()
@@ -651,7 +651,7 @@ class FakeContext:
         self.worked += 1
 
     def note(self, content: dict[str, Any]) -> None:
-        self.board.note("collector").write(self.incarnation, content)
+        self.board.note(self.instance).write(self.incarnation, content)
         self.notes.append(json.loads(json.dumps(content)))
 
     def producer(self) -> FakeProducer:

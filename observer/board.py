@@ -53,7 +53,7 @@ SUPERVISOR = (
 )
 SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status", "last_death", "lane")
 OWN = (
-    "beat", "progress", "told", "blind_from", "gap_from", "ws_attempts", "ws_next", "rest_next", "rest_gap", "poll_cycle",
+    "beat", "progress", "told", "blind_from", "gap_from", "ws_attempts", "ws_next", "rest_next", "rest_gap", "poll_cycle", "poll_from",
     "desired", "confirmed", "reconnects", "last_frame", "journal_lost", "shed_seen_swing", "shed_seen_scalp", "shed_seen_system",
 )  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")

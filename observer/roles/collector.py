@@ -25,6 +25,7 @@ from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
 from observer.gaps.missing import Missing
+from observer.gaps.polled import Polled
 from observer.gaps.request import request_path
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
@@ -43,14 +44,15 @@ from observer.roles.backlog import Backlog
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
-from observer.roles.poll_gaps import PollGaps
+from observer.roles.poll_gaps import PollGaps, look_from, polls_reader
 from observer.roles.polling import SwingPoller
+from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
 from observer.roles.stores import takes_fills
 from observer.roles.tail_check import TailCheck
-from observer.roles.tick_gaps import EarlierReader, TickGaps
+from observer.roles.tick_gaps import TickGaps, trades_reader
 from observer.roles.untold import Untold
 
 log = logging.getLogger("observer.collector")
@@ -93,7 +95,8 @@ class Collector:
         self._producer = context.producer()
         self._incidents = Untold(self._producer, self._cell("blind_from"))
         self._gaps = Untold(self._producer, self._cell("gap_from"))
-        self._polls_resumed = False
+        self._polls = Untold(self._producer, self._cell("poll_from"))
+        self.polled: ReadBack | None = None
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
         self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
@@ -107,7 +110,7 @@ class Collector:
         self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in config.scalp.symbols)
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
-        self.earlier: EarlierReader | None = None
+        self.earlier: ReadBack | None = None
         self.backfiller: Backfiller | None = None
         self.backlog: Backlog | None = None
         self.background: Quotations | None = None
@@ -142,7 +145,8 @@ class Collector:
                 flow.tick(now)
             self._watch(now)
             self._incidents.tick()
-            self.poll_gaps.tick(wall_ns())
+            self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
+            self._polls.tick()
             self._gaps.tick()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
@@ -189,7 +193,7 @@ class Collector:
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
         put_system, room = self._producer.put_system, self._producer.room
         told = blindness.told if blindness is not None else deque()
-        self.poll_gaps = PollGaps(SINGLE_PRICE if paper else MULTI_PRICE, config.swing.interval, self._gaps, told)
+        self.poll_gaps = PollGaps(SINGLE_PRICE if paper else MULTI_PRICE, config.swing.interval, self._polls, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
@@ -198,6 +202,8 @@ class Collector:
             self._cell("poll_cycle"),
         )  # fmt: skip
         self.sources.append(source)
+        if blindness is not None:
+            self._look_back_at_polls(blindness.predecessor)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
@@ -248,14 +254,29 @@ class Collector:
             self._gaps.release(EARLIER)
             backlog.take_over(paths.asset_dir)
 
-        def roots() -> list[Path]:
-            place = fallback_dir(config, paths)
-            return [paths.asset_dir, *([place] if place is not None else ())]
+        self.earlier = ReadBack("earlier trades", trades_reader(self._roots, trades, self._producer.session, found), self._hangs)
 
-        self.earlier = EarlierReader(
-            roots, trades, self._producer.session, found,
-            lambda: context.board.get("supervisor.hung") != 0,
-        )  # fmt: skip
+    def _look_back_at_polls(self, before: Predecessor) -> None:
+        # As for the trades: what may have been missed is not to be forgotten before it was looked for.
+        self._polls.begin(EARLIER, self._polls_from(before))
+
+        def found(polled: Polled, since_ns: int) -> None:
+            self.poll_gaps.earlier(polled, before.from_ns if before.of_earlier_life else 0)
+            self.poller.missed_since(since_ns)
+            self._polls.release(EARLIER)
+
+        self.polled = ReadBack("earlier polls", polls_reader(self._roots, found), self._hangs)
+
+    def _polls_from(self, before: Predecessor) -> int:
+        return look_from(self.poller, before.from_ns, self._polls.inherited, earlier_life=before.of_earlier_life)
+
+    def _roots(self) -> list[Path]:
+        paths = self._context.settings.paths
+        place = fallback_dir(self._context.settings.config, paths)
+        return [paths.asset_dir, *([place] if place is not None else ())]
+
+    def _hangs(self) -> bool:
+        return self._context.board.get("supervisor.hung") != 0
 
     def _from_the_opening(self, now_ns: int) -> bool:
         started = self._context.board.get("supervisor.started_wall")
@@ -292,9 +313,8 @@ class Collector:
         wall = wall_ns()
         calendar = self.keeper.calendar
         if "swing" in self.blind:
-            if not self._polls_resumed and (before := self.blind["swing"].predecessor).known():
-                self._polls_resumed = True
-                self.poller.missed_since(before.from_ns)
+            if self.polled is not None and (before := self.blind["swing"].predecessor).known():
+                self.polled.turn(self._polls_from(before))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
         if self.stream is not None:

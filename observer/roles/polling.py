@@ -76,6 +76,12 @@ class PollListener(Protocol):
     def unknown(self, symbols: tuple[str, ...]) -> None:
         """KIS left ``symbols`` out of an answer."""
 
+    def begun(self, due_ns: int) -> None:
+        """The cycle that is due at ``due_ns`` (wall ns) begins."""
+
+    def ended(self, due_ns: int) -> None:
+        """It is over: its rows were handed on, and what it did not reach was told. Not called where polling was stopped in it."""
+
     def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         """The cycle that was due at ``due_ns`` (wall ns) did not reach ``symbols``."""
 
@@ -99,6 +105,10 @@ class SwingPoller:
         stopping: ends `run`.
         done: word with the number of the newest cycle that was polled to its end, by this poller or one before; it is not polled
             again. One that was left in the middle is: nobody knows of whom its quotes were.
+
+    Attributes:
+        interval_ns: length of a cycle.
+        coverage: what the newest cycle reached.
     """
 
     def __init__(
@@ -113,7 +123,7 @@ class SwingPoller:
         done: Word | None = None,
     ) -> None:
         self._symbols = symbols
-        self._interval_ns = int(interval_s * SECOND_NS)
+        self.interval_ns = int(interval_s * SECOND_NS)
         self._single = single
         self._quotations = quotations
         self._keeper = keeper
@@ -128,7 +138,7 @@ class SwingPoller:
 
     def cycle_of(self, now_ns: int) -> int:
         """The number of the cycle that holds ``now_ns`` (wall ns); cycles count from KST midnight."""
-        return (now_ns + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+        return (now_ns + KST_OFFSET_S * SECOND_NS) // self.interval_ns
 
     def run(self) -> None:
         """Poll until stopped."""
@@ -152,18 +162,24 @@ class SwingPoller:
                     self._miss(self._done_cycle + 1, cycle)
                 self._first_cycle = self._first_cycle or cycle
                 self._done_cycle = cycle
+            self._listener.begun(self._due(cycle))
             self._poll(cycle, symbols)
             if not self._stopping.is_set():
+                self._listener.ended(self._due(cycle))
                 self._done.set(cycle)
 
+    def due_at(self, now_ns: int) -> int:
+        """When the cycle that holds ``now_ns`` was due, both wall ns."""
+        return self._due(self.cycle_of(now_ns))
+
     def missed_since(self, from_ns: int) -> None:
-        """Nothing was polled between ``from_ns`` (wall ns) and the first cycle of this poller, as far as that is today."""
-        today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+        """The cycles from that of ``from_ns`` (wall ns) to the first of this poller may have been missed, as far as they are today's."""
+        today = (self.interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self.interval_ns
         with self._lock:
             if not self._first_cycle:  # what follows, its first turn tells
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
-            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle)
+            self._miss(max(self.cycle_of(from_ns), today), self._first_cycle)
 
     def _miss(self, start: int, end: int) -> None:
         """The cycles ``start`` … ``end`` - 1 never were."""
@@ -172,10 +188,10 @@ class SwingPoller:
                 self._listener.missed(self._due(cycle), self._symbols(self._due(cycle)))
 
     def _due(self, cycle: int) -> int:
-        return cycle * self._interval_ns - KST_OFFSET_S * SECOND_NS
+        return cycle * self.interval_ns - KST_OFFSET_S * SECOND_NS
 
     def _until_next(self, now: int) -> float:
-        return (self._interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self._interval_ns) / SECOND_NS
+        return (self.interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self.interval_ns) / SECOND_NS
 
     def _poll(self, cycle: int, symbols: Sequence[str]) -> None:
         began = mono_ns()

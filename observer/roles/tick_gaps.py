@@ -24,6 +24,7 @@ from observer.gaps.holes import LOST_TICKS, SHED, TickHole
 from observer.model import events
 from observer.model.snapshot import Snapshot
 from observer.pipeline.moment import Moment
+from observer.roles.reading_back import PAUSE_S
 from observer.roles.untold import Untold
 
 log = logging.getLogger("observer.collector")
@@ -31,8 +32,6 @@ log = logging.getLogger("observer.collector")
 RESTART = "restart"
 OFF_BOOK = "off_book"
 OVERLAP_NS = 30 * SECOND_NS  # a hole is durable a commit after the trade behind it: what was told later than that waits in `gap_from`
-AGAIN_S = 10.0
-PAUSE_S = 0.005
 
 Told = deque[tuple[str, int, int]]
 
@@ -154,54 +153,23 @@ class TickGaps:
         return OFF_BOOK if hole.trades == 0 else LOST_TICKS
 
 
-class EarlierReader:
-    """Reads what earlier sessions left, in a thread of its own: a disk may hang.
+def trades_reader(
+    roots: Callable[[], list[Path]], wanted: Collection[Key], session: str, found: Callable[[Earlier], None]
+) -> Callable[[int], None]:
+    """What reads the trades that earlier sessions left, as `observer.roles.reading_back.ReadBack` wants it.
 
     Args:
         roots: the archive and the fallback.
         wanted: the channels, TR and symbol.
         session: ours.
         found: takes what was read.
-        hangs: whether a process of ours hangs on a disk: nobody else is to.
     """
+    channels = frozenset(wanted)
 
-    def __init__(
-        self,
-        roots: Callable[[], list[Path]],
-        wanted: Collection[Key],
-        session: str,
-        found: Callable[[Earlier], None],
-        hangs: Callable[[], bool],
-    ) -> None:
-        self._roots = roots
-        self._wanted = frozenset(wanted)
-        self._session = session
-        self._found = found
-        self._hangs = hangs
-        self._thread: threading.Thread | None = None
-        self._again_at = 0.0
-        self.done = False
-
-    def turn(self, since_ns: int) -> None:
-        """Begin, once the earlier sessions are closed, and again when it failed.
-
-        Args:
-            since_ns: the newest record of the session before, or the oldest hole that it had not told, wall ns.
-        """
-        now = time.monotonic()
-        if self.done or now < self._again_at or self._hangs() or (self._thread is not None and self._thread.is_alive()):
-            return
-        self._again_at = now + AGAIN_S
-        self._thread = threading.Thread(target=self._read, args=(since_ns - OVERLAP_NS,), name="earlier trades", daemon=True)
-        self._thread.start()
-
-    def _read(self, since_ns: int) -> None:
-        try:
-            earlier = read_earlier(self._roots(), kst_day(wall_ns()), since_ns, self._wanted, self._session, lambda: time.sleep(PAUSE_S))
-        except OSError as error:
-            log.warning("what earlier sessions left cannot be read (%s), so what was missed is not known yet; trying again", error)
-            return
-        self._found(earlier)
-        self.done = True
+    def read(since_ns: int) -> None:
+        earlier = read_earlier(roots(), kst_day(wall_ns()), since_ns - OVERLAP_NS, channels, session, lambda: time.sleep(PAUSE_S))
+        found(earlier)
         left = "" if earlier.complete else ", but not all of it was read"
         log.info("%d channels go on where an earlier session left them, %d holes found%s", len(earlier.last), len(earlier.holes), left)
+
+    return read

@@ -80,6 +80,9 @@ class FakeProducer:
     def acknowledged(self, track: str) -> int:
         return self.durable[track]
 
+    def settled(self, track: str) -> bool:
+        return True
+
     def room(self) -> bool:
         return not self.full
 
@@ -404,6 +407,7 @@ class PollEars:
         self.has_room = True
         self.closings = 0
         self.unreached: list[tuple[int, tuple[str, ...]]] = []
+        self.cycles: list[tuple[int, str]] = []
         self.on_rows: Callable[[], None] = lambda: None
 
     def beat(self) -> None:
@@ -414,6 +418,12 @@ class PollEars:
 
     def closed(self) -> None:
         self.closings += 1
+
+    def begun(self, due_ns: int) -> None:
+        self.cycles.append((due_ns, "begun"))
+
+    def ended(self, due_ns: int) -> None:
+        self.cycles.append((due_ns, "ended"))
 
     def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         self.unreached.append((due_ns, tuple(symbols)))
@@ -482,7 +492,7 @@ def test_cycles_between_the_start_and_the_first_poll_are_missed_as_well(tmp_path
     poller.missed_since(clock[0] - 900 * SECOND_NS)
     clock[0] += 1200 * SECOND_NS
     poller._turn(clock[0])
-    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["09:00", "09:10"]
+    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["08:50", "09:00", "09:10"]
 
 
 def test_paper_is_asked_symbol_by_symbol(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from observer.gaps.holes import TickHole
 from observer.model.fields import layout_for_width
 from observer.model.snapshot import Snapshot
 from observer.pipeline.moment import Moments
-from observer.roles import tick_gaps
-from observer.roles.tick_gaps import EarlierReader, TickGaps
+from observer.roles import reading_back, tick_gaps
+from observer.roles.reading_back import ReadBack
+from observer.roles.tick_gaps import TickGaps, trades_reader
 from observer.roles.untold import Untold
 from tests.hand_archive import DAY, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -135,7 +136,7 @@ def test_a_quantity_with_a_fraction_is_no_quantity_of_shares() -> None:
 def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tick_gaps, "AGAIN_S", 0.0)
+    monkeypatch.setattr(reading_back, "AGAIN_S", 0.0)
     hangs = threading.Event()
     found: list[Earlier] = []
     asked: list[tuple[object, ...]] = []
@@ -147,7 +148,7 @@ def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_al
         return earlier(1003)
 
     monkeypatch.setattr(tick_gaps, "read_earlier", read)
-    reader = EarlierReader(lambda: [tmp_path], [SAMSUNG], "ours", found.append, hangs.is_set)
+    reader = ReadBack("earlier trades", trades_reader(lambda: [tmp_path], [SAMSUNG], "ours", found.append), hangs.is_set)
     hangs.set()
     reader.turn(START)
     assert asked == []

@@ -46,7 +46,7 @@ class State(NamedTuple):
         records: how many filled it, wholly or in part.
         volume: what cannot be filled of it; None where that is not told.
         reason: why it cannot.
-        source, path: where the records that fill it came from, and lie.
+        source, path: where the records that fill it came from, and lie; of several files (parts) the newest.
     """
 
     name: str
@@ -183,9 +183,17 @@ def _settle(told: Iterable[_Told]) -> list[Entry]:
         before = states.setdefault(each.hole, each.state)
         if each.found is not None:
             found.setdefault(each.hole, each.found)
-        elif before.name != FILLED and each.state != before._replace(since_ns=each.at_ns):
-            states[each.hole] = each.state
+        elif before.name != FILLED and (state := _after(before, each.state)) != before._replace(since_ns=each.at_ns):
+            states[each.hole] = state
     return [entry._replace(state=states[hole]) for hole, entry in found.items()]
+
+
+def _after(before: State, state: State) -> State:
+    """``state`` with what had filled a part of the hole before, where it tells of no file itself: files do not go."""
+    if state.path or not before.path:
+        return state
+    volume = before.volume if state.name == FILLING else state.volume
+    return state._replace(records=before.records, source=before.source, path=before.path, volume=volume)
 
 
 def _read(record: SystemRecord) -> list[_Told]:

@@ -16,17 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from observer.archive.layout import filled_path
+from observer.archive.layout import filled_path, parse_segment
 from observer.clock import interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
+from observer.gaps.attempt import Attempt
 from observer.gaps.holes import TickHole
 from observer.gaps.ledger import Entry
 from observer.gaps.lines import archive_lines
-from observer.gaps.minute_bars import BarWalk, Charts
+from observer.gaps.minute_bars import Charts
 from observer.gaps.missing import Missing
-from observer.gaps.trade_history import Found, History, Walk
+from observer.gaps.trade_history import History
 from observer.kis.codes import CANCELLED, Action, BrokerError
 from observer.model import events
 from observer.model.snapshot import Snapshot
@@ -64,15 +66,14 @@ class _Job:
 
     Attributes:
         due: when to go on with it, monotonic seconds.
+        attempt: at it; None before it was begun.
         tried: how often that was in vain.
     """
 
     missing: Missing
-    walk: Walk
-    bars: BarWalk
     due: float
+    attempt: Attempt | None = None
     tried: int = 0
-    begun: bool = False
 
 
 class Backfiller:
@@ -82,6 +83,7 @@ class Backfiller:
         broker: the calls.
         untold: tells what becomes of holes.
         outlet: sends what was found to the writer.
+        root: the archive, of which the files of holes that were filled in part are read.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
         archive_takes: whether the writer can take a fill; while it cannot, nothing is fetched, as it would have to be held.
@@ -99,6 +101,7 @@ class Backfiller:
         broker: Broker,
         untold: Untold,
         outlet: FillOutlet,
+        root: Path,
         roll_s: int,
         stopping: threading.Event,
         archive_takes: Callable[[], bool],
@@ -115,6 +118,7 @@ class Backfiller:
         self._broker = broker
         self._untold = untold
         self._outlet = outlet
+        self._root = root
         self._roll_s = roll_s
         self._stopping = stopping
         self._number = 0
@@ -178,7 +182,7 @@ class Backfiller:
                 self._too_many = True
             elif missing.hole not in self._jobs:
                 due = time.monotonic() + settle_s
-                self._jobs[missing.hole] = _Job(missing, Walk(missing.stretch), BarWalk(missing.stretch), due)
+                self._jobs[missing.hole] = _Job(missing, due)
 
     def _next(self) -> _Job | None:
         """The hole that has been due longest."""
@@ -190,38 +194,44 @@ class Backfiller:
         """Fetch, send, and wait until it is durable.
 
         Raises:
-            BrokerError: the broker refused; the walks stand where they stood.
+            BrokerError: the broker refused; the attempt stands where it stood.
         """
         missing, stretch = job.missing, job.missing.stretch
         told: dict[str, Any] = {"hole": missing.hole, "tr": stretch.tr, "symbol": stretch.symbol}
-        if not job.begun:
-            job.begun = True
+        if job.attempt is None:
+            try:
+                job.attempt = Attempt(missing, self._root)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("a hole of %s is not tried again, as what filled a part of it cannot be read: %s", stretch.symbol, error)
+                self._leave(job, f"{missing.path} cannot be read: {error}")
+                return
             self._untold.tell(wall_ns(), events.GAP_FILLING, events.INFO, told)
-        refusal = self._walk(job.walk.step)
-        found = job.walk.found()
-        if found.missing:
-            self._walk(job.bars.step)
+        attempt = job.attempt
+        refusal = self._walk(lambda today: attempt.ask_trades(self._broker, today))
+        self._walk(lambda today: attempt.ask_bars(self._broker, today))
         if self._stopping.is_set() or missing.hole not in self._jobs:
             return
-        event, told = _outcome(found, refusal, told)
-        rows = [*found.rows, *(job.bars.bars() if found.missing else ())]
-        if left_out := found.left_out + job.bars.left_out:
-            log.warning("%d rows that KIS told of %s were not well formed, or fit nowhere, and are left out", left_out, stretch.symbol)
+        event, outcome = attempt.outcome(refusal)
+        rows = attempt.rows()
+        if attempt.left_out:
+            log.warning("%d rows that KIS told of %s were not well formed, or fit nowhere: left out", attempt.left_out, stretch.symbol)
         if not rows:
-            self._untold.tell(wall_ns(), event, events.WARNING, told)
-        elif not self._deliver(missing, rows, event, told):
+            there = {"source": attempt.had.source, "path": missing.path} if missing.path else {}
+            severity = events.INFO if event == events.GAP_FILLED else events.WARNING
+            self._untold.tell(wall_ns(), event, severity, {**told, **outcome, **there})
+        elif not self._deliver(missing, attempt.had.part + 1, rows, event, {**told, **outcome}):
             self._again(job, AGAIN_S[0], "the writer did not take what was fetched")
             return
         self._done(job, event)
 
-    def _walk(self, step: Callable[[Broker, str], bool]) -> str:
+    def _walk(self, step: Callable[[str], bool]) -> str:
         """Walk to the end; returns why the broker will never answer, empty otherwise.
 
         Raises:
             BrokerError: it refused, but may answer later.
         """
         try:
-            while not self._stopping.is_set() and step(self._broker, kst_day(wall_ns())):
+            while not self._stopping.is_set() and step(kst_day(wall_ns())):
                 pass
         except BrokerError as error:
             if error.action is not Action.SKIP:
@@ -229,11 +239,11 @@ class Backfiller:
             return error.what
         return ""
 
-    def _deliver(self, missing: Missing, rows: list[Snapshot], event: str, told: dict[str, Any]) -> bool:
-        """Send what was found; whether it is durable."""
-        stretch = missing.stretch
-        path = filled_path(interval_start_s(missing.from_ns, self._roll_s), missing.hole)
-        data = archive_lines(missing.hole, stretch.symbol, stretch.date, rows)
+    def _deliver(self, missing: Missing, part: int, rows: list[Snapshot], event: str, told: dict[str, Any]) -> bool:
+        """Send what was found, which is the ``part``-th file of its hole; whether it is durable."""
+        stretch, before = missing.stretch, parse_segment(missing.path)
+        path = filled_path(before.start_s if before else interval_start_s(missing.from_ns, self._roll_s), missing.hole, part)
+        data = archive_lines(missing.hole, part, stretch.symbol, stretch.date, rows)
         self._number += 1
         fill = Fill(self._outlet.incarnation, self._number, path, data, event, {**told, "source": rows[0].layout.tr})
         end = time.monotonic() + ACKNOWLEDGED_S
@@ -274,13 +284,3 @@ class Backfiller:
         self.why = why
         self.left += 1
         self.drop(job.missing.hole)
-
-
-def _outcome(found: Found, refusal: str, told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The event that ends a hole, and its data; ``refusal`` is why the broker would not answer, if it would not."""
-    records = len(found.rows)
-    if not found.missing:
-        volume = sum(int(row.values[row.layout.volume]) for row in found.rows)
-        return events.GAP_FILLED, {**told, "records": records, "volume": volume}
-    left = sum(part.to_volume - part.from_volume for part in found.missing)
-    return events.GAP_UNFILLABLE, {**told, "reason": refusal or found.why, "volume": left, "records": records}

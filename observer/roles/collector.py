@@ -240,7 +240,7 @@ class Collector:
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
         filler = self.backfiller = Backfiller(
-            calls, self._gaps, self._producer, roll_s, context.stopping, lambda: takes_fills(context.board), settled
+            calls, self._gaps, self._producer, paths.asset_dir, roll_s, context.stopping, lambda: takes_fills(context.board), settled
         )
         backlog = self.backlog = Backlog(filler, context.stopping, request_path(paths), tail.turn)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)

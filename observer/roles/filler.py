@@ -91,7 +91,7 @@ class Filler:
         keyring = Keyring(credentials, self._transport, paths.cache_dir)
         calls = Quotations(self._transport, keyring, pace, context.stopping, lambda: None)
         self._filler = Backfiller(
-            calls, self._untold, self._producer, config.archive.roll.scalp, context.stopping, self._takes, self._settled, TRIES
+            calls, self._untold, self._producer, self._root, config.archive.roll.scalp, context.stopping, self._takes, self._settled, TRIES
         )
         self._thread = threading.Thread(target=self._fill, name="backfill", daemon=True)
         self._asked = False  # the ledger was read

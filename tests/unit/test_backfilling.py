@@ -9,6 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from observer.archive.filled import write_filled
+from observer.archive.verify import verify_days
 from observer.board import Board
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.delivery.fill import Fill
@@ -89,7 +91,7 @@ class Filling:
         self.takes = True
         self.settled: list[str] = []
         self.filler = Backfiller(
-            self.broker, self.untold, self.broker, 60, self.stopping, lambda: self.takes,
+            self.broker, self.untold, self.broker, paths.asset_dir, 60, self.stopping, lambda: self.takes,
             lambda missing: self.settled.append(missing.hole),
         )  # fmt: skip
         self.backlog = Backlog(self.filler, self.stopping, request_path(paths), self.besides)
@@ -232,19 +234,72 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
 
 
-def test_on_request_the_gaps_of_a_day_are_tried_again_of_which_nothing_could_be_had(filling: Filling) -> None:
+def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(filling: Filling) -> None:
     archive = HandArchive(filling.paths.asset_dir)
-    hopeless, partly, other = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403, symbol="000660")
-    for each in (hopeless, partly, other):
+    hopeless, filled, other = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403, symbol="000660")
+    for each in (hopeless, filled, other):
         archive.say("gap", each.to_data("lost_ticks"), NOW)
-        said = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "reason": "no", "volume": 3, "records": 0}
-        there = {"records": 1, "source": TRADE_HISTORY, "path": "scalp/x.jsonl"} if each is partly else {}
-        archive.say("gap_unfillable", {**said, **there}, NOW + 1000)
+        told = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "volume": 3, "records": 0}
+        if each is filled:
+            archive.say("gap_filled", {**told, "source": TRADE_HISTORY}, NOW + 1000)
+        else:
+            archive.say("gap_unfillable", {**told, "reason": "no"}, NOW + 1000)
     filling.backlog.take_over(archive.root)
     leave_request(filling.paths, Request(TODAY, ("005930",)))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [hopeless.id]
     assert not request_path(filling.paths).exists()
+
+
+def write(filling: Filling, archive: HandArchive, fill: Fill, told_ns: int) -> None:
+    """What the writer does with a fill."""
+    assert write_filled(archive.root, fill.path, fill.data) is not None
+    archive.say(fill.event, {**fill.told, "path": fill.path}, told_ns)
+    archive.seal(fill.path, told_ns + 1)
+
+
+def test_of_a_hole_filled_in_part_only_the_rest_is_fetched_into_a_file_of_its_own(filling: Filling) -> None:
+    archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1206)
+    archive.say("gap", missing.to_data("lost_ticks"), NOW)
+    filling.broker.has -= {1202, 1205}
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.unfillable == 1, 5, "a hole filled in part")
+    write(filling, archive, filling.broker.sent[-1], NOW + 1000)
+    filling.broker.has.add(1202)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.unfillable == 2, 5, "the second attempt")
+    write(filling, archive, filling.broker.sent[-1], NOW + 2000)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.unfillable == 3, 5, "a third, which brings nothing")
+    (last,) = filling.producer.of("gap_unfillable")
+    assert (last["volume"], last["records"], last["path"], last["source"]) == (1, 5, filling.broker.sent[-1].path, TRADE_HISTORY)
+    archive.say("gap_unfillable", last, NOW + 3000)
+    filling.broker.has.add(1205)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.filled == 1, 5, "the rest")
+    write(filling, archive, filling.broker.sent[-1], NOW + 4000)
+    lines = [[orjson.loads(line) for line in fill.data.splitlines()] for fill in filling.broker.sent]
+    assert [[line["obs"]["acml_vol"] for line in part] for part in lines] == [[1201, 1203, 1204, 1206], [1202], [1205]]
+    assert [{line["session"] for line in part} for part in lines] == [{f"g-{missing.id}{part}"} for part in ("", "-2", "-3")]
+    assert [fill.path.partition(missing.id)[2] for fill in filling.broker.sent] == [".jsonl", ".2.jsonl", ".3.jsonl"]
+    assert [(fill.event, fill.told["records"], fill.told["volume"]) for fill in filling.broker.sent] == [
+        ("gap_unfillable", 4, 2), ("gap_unfillable", 5, 1), ("gap_filled", 6, 6),
+    ]  # fmt: skip
+    report = verify_days(archive.root, [TODAY])
+    assert report.problems == [] and report.doubled == 0 and report.present == 6 + report.lines["system"]
+
+
+def test_a_hole_of_which_a_part_cannot_be_read_is_left_as_it_is(filling: Filling) -> None:
+    archive, missing, other = HandArchive(filling.paths.asset_dir), hole(1200, 1203), hole(1300, 1303)
+    for each in (missing, other):
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+    there = {"records": 1, "source": TRADE_HISTORY, "path": f"scalp/{TODAY}/00_00_00.backfill-{missing.id}.jsonl"}
+    said = {"hole": missing.id, "tr": missing.tr, "symbol": missing.symbol, "reason": "no", "volume": 3, **there}
+    archive.say("gap_unfillable", said, NOW + 1000)
+    leave_request(filling.paths, Request(TODAY, ()))
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.filled == 1 and filling.filler.left == 1, 5, "the other one")
+    assert missing.id not in filling.events("gap_filling", "gap_unfillable")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"day":1}', b"\xff"])

@@ -35,7 +35,7 @@ class Attempt:
         self.had = read_had(root, missing.path) if missing.path else NONE
         self._missing = missing
         self._walks = [Walk(stretch) for stretch in self.had.missing(missing.stretch)]
-        self._left = list(self._walks)
+        self._left = list(self._walks)  # the newest is walked first: they share pages
         self._bars = BarWalk(missing.stretch, self.had.minutes)
 
     def ask_trades(self, history: History, today: str) -> bool:

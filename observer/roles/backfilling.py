@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from observer.archive.layout import filled_path, parse_segment
-from observer.clock import interval_start_s, kst_day, wall_ns
+from observer.clock import SECOND_NS, interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.attempt import Attempt
 from observer.gaps.holes import TickHole
@@ -28,6 +28,7 @@ from observer.gaps.ledger import Entry
 from observer.gaps.lines import archive_lines
 from observer.gaps.minute_bars import Charts
 from observer.gaps.missing import Missing
+from observer.gaps.pages import SharedPages
 from observer.gaps.trade_history import History
 from observer.kis.codes import CANCELLED, Action, BrokerError
 from observer.model import events
@@ -119,6 +120,8 @@ class Backfiller:
         self._untold = untold
         self._outlet = outlet
         self._root = root
+        self._pages = SharedPages(broker)
+        self._batch: set[str] = set()
         self._roll_s = roll_s
         self._stopping = stopping
         self._number = 0
@@ -185,10 +188,15 @@ class Backfiller:
                 self._jobs[missing.hole] = _Job(missing, due)
 
     def _next(self) -> _Job | None:
-        """The hole that has been due longest."""
+        """The newest of the holes that were due of the channel which has waited longest: they share pages."""
+        now = time.monotonic()
         with self._lock:
-            job = min(self._jobs.values(), key=lambda each: each.due, default=None)
-        return job if job is not None and time.monotonic() >= job.due else None
+            due = [job for job in self._jobs.values() if job.due <= now]
+            if not any(job.missing.hole in self._batch for job in due):
+                first = min(due, key=lambda job: job.due, default=None)
+                self._batch = {job.missing.hole for job in due if first and job.missing.stretch[:3] == first.missing.stretch[:3]}
+            batch = [job for job in due if job.missing.hole in self._batch]
+            return max(batch, key=lambda job: job.missing.stretch.to_volume, default=None)
 
     def _work(self, job: _Job) -> None:
         """Fetch, send, and wait until it is durable.
@@ -207,7 +215,8 @@ class Backfiller:
                 return
             self._untold.tell(wall_ns(), events.GAP_FILLING, events.INFO, told)
         attempt = job.attempt
-        refusal = self._walk(lambda today: attempt.ask_trades(self._broker, today))
+        history = self._pages.for_hole(missing.to_ns + int(SETTLE_S * SECOND_NS))
+        refusal = self._walk(lambda today: attempt.ask_trades(history, today))
         self._walk(lambda today: attempt.ask_bars(self._broker, today))
         if self._stopping.is_set() or missing.hole not in self._jobs:
             return

@@ -302,6 +302,17 @@ def test_a_hole_of_which_a_part_cannot_be_read_is_left_as_it_is(filling: Filling
     assert missing.id not in filling.events("gap_filling", "gap_unfillable")
 
 
+def test_the_holes_of_one_channel_are_filled_one_after_the_other_the_newest_first(filling: Filling) -> None:
+    filling.takes = False
+    holes = [hole(start, start + 2, symbol) for start in (1200, 1300, 1400) for symbol in ("005930", "000660")]
+    for each in holes:
+        filling.filler.add(each)
+    filling.takes = True
+    wait_until(lambda: filling.filler.filled == len(holes), 5, "all of them")
+    told = [(fill.told["symbol"], orjson.loads(fill.data.partition(b"\n")[0])["obs"]["acml_vol"]) for fill in filling.broker.sent]
+    assert told == [(symbol, total) for symbol in ("005930", "000660") for total in (1401, 1301, 1201)]
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"day":1}', b"\xff"])
 def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes) -> None:
     path = request_path(filling.paths)

@@ -11,6 +11,8 @@ STAMP := $(VENV)/.installed
 .PHONY: help run test test-host trial lint bench drill sweep dist bundle install uninstall pins clean
 
 PREFIX ?= /usr/local
+# Tests of the whole service mostly wait: two at a time halve the time, and each still has a processor.
+WORKERS ?= 2
 PINS := systemd/constraints.txt
 TOOLS := build/tools
 # An unpacked archive is a bundle; a checkout makes one first.
@@ -39,7 +41,7 @@ run: $(STAMP) ## record from the simulator until Ctrl-C; the archive grows in co
 	@$(BIN)/observer demo
 
 test: $(STAMP) ## the tests that need no root
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-host: $(STAMP) ## the tests that need root and a real host (installs what they need with apt)
 	tests/host/prepare
@@ -56,7 +58,7 @@ lint: $(STAMP) ## formatting, lint, types
 bench: $(STAMP) ## speed and size against a bare loop, in one run
 	$(BIN)/python -m tests.bench.measure
 
-drill: $(STAMP) ## kill storms against the simulator's truth; as root also while disk faults come and go (about 30 minutes)
+drill: $(STAMP) ## kill storms and cuts against the simulator's truth; as root also while disk faults come and go (about 35 minutes)
 	$(BIN)/python -m tests.bench.storm
 
 sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 20 minutes)

@@ -49,7 +49,7 @@ VERBS = {
     "run": Verb(
         "observer.supervisor.verb_run",
         "record, until told to stop",
-        "Starts the supervisor, which starts collector, writer and janitor. systemd starts this. SIGTERM or Ctrl-C stops it in order.",
+        "Starts the supervisor, which starts collectors, writer and janitor. systemd starts this. SIGTERM or Ctrl-C stops it in order.",
         ("observer run", "observer --config /etc/observer/observer.toml run"),
         "INFO",
         "supervisor",
@@ -113,6 +113,15 @@ VERBS = {
         "and shows how far it is; Ctrl-C leaves the service at work. Where none runs it fills them by itself, as the archive's account, "
         "and makes way when one starts. Exits 1 when something stays missing.",
         ("observer backfill --dry-run", "sudo observer backfill 20261123 --symbol 005930"),
+    ),
+    "replay": Verb(
+        "observer.supervisor.verb_replay",
+        "a day of an archive through the pipeline again",
+        "Gives the records of a day, in the order in which they were received, to validation, guard, writer and a new archive; no "
+        "broker is asked. Without --speed as fast as it goes. Exits 1 when a record was refused, or the source had damage.",
+        ("observer replay 20261123 --to /tmp/again", "observer replay 20261123 --to /tmp/again --speed 10 --track scalp --symbol 005930"),
+        "WARNING",
+        "supervisor",
     ),
     "retention": Verb(
         "observer.archive.verb_retention",

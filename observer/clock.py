@@ -1,7 +1,7 @@
 """The only place that reads a clock.
 
 Wall time names files and stamps records; it may jump. Monotonic time measures ages, timers and back-offs; it never
-does. All calendar arithmetic is Korea Standard Time, a fixed UTC+9, so no time zone database is needed.
+does, and stands still in suspend. All calendar arithmetic is Korea Standard Time, a fixed UTC+9, so no time zone database is needed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ SECOND_NS = 1_000_000_000
 
 wall_ns = time.time_ns
 mono_ns = time.monotonic_ns
+
+
+def boot_ns() -> int:
+    """Nanoseconds since boot, those of suspend included: what really passed between two moments of the wall clock."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def kst(ns: int) -> datetime:

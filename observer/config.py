@@ -21,7 +21,9 @@ MIB = 1024 * 1024
 _REST_URLS = {"real": "https://openapi.koreainvestment.com:9443", "paper": "https://openapivts.koreainvestment.com:29443"}
 _WS_URLS = {"real": "ws://ops.koreainvestment.com:21000/tryitout", "paper": "ws://ops.koreainvestment.com:31000/tryitout"}
 
-_CREDENTIALS = (("kis_app_key", "KIS_APP_KEY"), ("kis_app_secret", "KIS_APP_SECRET"))
+_MASTER_URL = "https://new.real.download.dws.co.kr"  # kis-protocol 5.12
+
+_PAIR = (("kis_app_key", "KIS_APP_KEY"), ("kis_app_secret", "KIS_APP_SECRET"))
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class KisConfig:
     environment: str = "real"
     rest_url: str = ""
     ws_url: str = ""
+    master_url: str = ""
     requests_per_second: float = 15.0
+    keys: int = 1
 
     @property
     def effective_rest_url(self) -> str:
@@ -91,6 +95,11 @@ class KisConfig:
         """Where the WebSocket connects: `ws_url`, or the environment's own address."""
         return self.ws_url or _WS_URLS[self.environment]
 
+    @property
+    def effective_master_url(self) -> str:
+        """Where the symbol master files are, without a slash at the end: `master_url`, or the broker's own address."""
+        return (self.master_url or _MASTER_URL).rstrip("/")
+
 
 @dataclass(frozen=True)
 class SwingConfig:
@@ -98,6 +107,18 @@ class SwingConfig:
 
     interval: float = 60.0
     symbols: tuple[str, ...] = ("005930", "000660")
+    universe: str = "list"
+    min_close: int = 4000
+
+    @property
+    def from_master(self) -> bool:
+        """Whether the shares of the master files are polled, too."""
+        return self.universe == "master"
+
+    @property
+    def polls(self) -> bool:
+        """Whether anything is polled at all."""
+        return bool(self.symbols) or self.from_master
 
 
 @dataclass(frozen=True)
@@ -169,44 +190,87 @@ class Credentials:
         return "Credentials(hidden)"
 
     def as_environ(self) -> dict[str, str]:
-        """The variables from which `load_credentials` reads this pair."""
-        return dict(zip((variable for _, variable in _CREDENTIALS), (self.app_key, self.app_secret), strict=True))
+        """The variables from which `load_credentials` reads this pair, as the first."""
+        return dict(zip((variable for _, variable in pair_names(1)), (self.app_key, self.app_secret), strict=True))
 
 
-def credentials_source(environ: Mapping[str, str]) -> str:
-    """Where the credentials come from, never what they are; empty when there are none."""
+def pair_names(number: int) -> tuple[tuple[str, str], ...]:
+    """File and environment variable of key and secret of pair ``number``, 1, 2 …"""
+    return _PAIR if number == 1 else tuple((f"{name}_{number}", f"{variable}_{number}") for name, variable in _PAIR)
+
+
+def credentials_source(environ: Mapping[str, str], number: int = 1) -> str:
+    """Where pair ``number`` comes from, never what it is; empty when there is none.
+
+    A file that holds nothing but white space counts as none: the unit puts a blank where a file is missing.
+    """
+    names = pair_names(number)
     directory = environ.get("CREDENTIALS_DIRECTORY", "")
-    if directory and any((Path(directory) / name).exists() for name, _ in _CREDENTIALS):
+    if directory and any(_is_said(Path(directory) / name) for name, _ in names):
         return f"files in {directory}"
-    if any(environ.get(variable) for _, variable in _CREDENTIALS):
-        return "environment (" + ", ".join(variable for _, variable in _CREDENTIALS) + ")"
+    if any(environ.get(variable, "").strip() for _, variable in names):
+        return "environment (" + ", ".join(variable for _, variable in names) + ")"
     return ""
 
 
-def load_credentials(environ: Mapping[str, str]) -> Credentials:
-    """Read the key pair: from `$CREDENTIALS_DIRECTORY` when one of its two files is there, else from the environment.
+def load_credentials(environ: Mapping[str, str], keys: int) -> tuple[Credentials, ...]:
+    """Read so many key pairs: each from `$CREDENTIALS_DIRECTORY` when one of its two files is there, else from the environment.
 
     A pair is never mixed from both: a key and a secret of different accounts would be refused by the broker much later.
 
     Raises:
-        ConfigError: one of them is missing, unreadable, or holds white space.
+        ConfigError: one of them is missing, unreadable, holds white space, or is there twice.
     """
-    from_files = credentials_source(environ).startswith("files")
+    pairs: list[Credentials] = []
+    for number in range(1, keys + 1):
+        pair = _load_pair(environ, number)
+        for earlier, other in enumerate(pairs, 1):
+            if other.app_key == pair.app_key:
+                what = f"{_places(environ, number)[0]}: is the same key as {_places(environ, earlier)[0]}"
+                raise ConfigError(what, "two sessions of one key throw each other out: put another key there, or lower [kis] keys")
+        pairs.append(pair)
+    return tuple(pairs)
+
+
+def _load_pair(environ: Mapping[str, str], number: int) -> Credentials:
     values = []
-    for name, variable in _CREDENTIALS:
-        place = str(Path(environ["CREDENTIALS_DIRECTORY"]) / name) if from_files else variable
-        value = (_read_secret(Path(place)) if from_files else environ.get(variable, "")).strip()
+    for place in _places(environ, number):
+        value = (_read_secret(Path(place)) if "/" in place else environ.get(place, "")).strip()
         logs.hide(value)
         if not value:
-            hint = (
-                "on a host put both into /etc/observer/credentials/ (kis_app_key, kis_app_secret) and restart the service; "
-                "elsewhere set KIS_APP_KEY and KIS_APP_SECRET; `observer demo` needs none"
-            )
-            raise ConfigError(f"{place}: no KIS credential there", hint)
+            raise ConfigError(f"{place}: no KIS credential there", _missing_hint(number))
         if not value.isascii() or any(sign <= " " for sign in value):
             raise ConfigError(f"{place}: holds white space or signs that no KIS credential has", "put the bare value there, on one line")
         values.append(value)
     return Credentials(*values)
+
+
+def _places(environ: Mapping[str, str], number: int) -> list[str]:
+    """Where key and secret of a pair are read, or would have to be: files, or environment variables."""
+    names = pair_names(number)
+    directory = environ.get("CREDENTIALS_DIRECTORY", "")
+    if directory and not credentials_source(environ, number).startswith("environment"):
+        return [str(Path(directory).absolute() / name) for name, _ in names]
+    return [variable for _, variable in names]
+
+
+def _missing_hint(number: int) -> str:
+    (key, key_variable), (secret, secret_variable) = pair_names(number)
+    needed = f", as [kis] keys asks for pair {number}" if number > 1 else ""
+    return (
+        f"on a host put both into /etc/observer/credentials/ ({key}, {secret}) and restart the service; "
+        f"elsewhere set {key_variable} and {secret_variable}{needed}; `observer demo` needs none"
+    )
+
+
+def _is_said(path: Path) -> bool:
+    """Whether something stands in a file; one that cannot be read may hold something."""
+    try:
+        return bool(path.read_bytes().strip())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _read_secret(path: Path) -> str:

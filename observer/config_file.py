@@ -17,6 +17,7 @@ from math import ceil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from observer.collectors import MAX_KEYS, largest_share
 from observer.config import NO_FALLBACK, Config
 from observer.config_keys import SECTIONS, toml_text
 from observer.errors import ConfigError
@@ -25,6 +26,7 @@ from observer.units import duration_text, percent_text
 MAX_REGISTRATIONS = 41  # a WebSocket session, all TRs added up (kis-protocol 3.2)
 PAPER_TRS = ("H0STCNT0", "H0STASP0")  # kis-protocol 1
 PAPER_PACE = 1  # calls a second (kis-protocol 3.1)
+MASTER_SYMBOLS = 3000  # shares of KOSPI and KOSDAQ from any price on, rounded up
 ROWS_A_CALL = {"real": 30, "paper": 1}  # intstock-multprice takes 30 symbols and does not exist in paper (kis-protocol 5.7)
 
 _SECRET_NAME = re.compile("key|secret|token|passw", re.IGNORECASE)
@@ -112,19 +114,32 @@ def _kis_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]]
         yield (pace, environment), f'must be at most {PAPER_PACE} with environment = "paper"'
     if kis.environment == "paper" and (absent := [tr for tr in scalp.trs if tr not in PAPER_TRS]):
         yield (trs, environment), f'{", ".join(absent)} not offered with environment = "paper"; it has {", ".join(PAPER_TRS)}'
-    registrations = len(scalp.symbols) * len(scalp.trs)
+    keys = ("kis", "keys")
+    registrations = largest_share(len(scalp.symbols), kis.keys) * len(scalp.trs)
     if registrations > MAX_REGISTRATIONS:
-        what = f"{len(scalp.symbols)} symbols x {len(scalp.trs)} trs = {registrations} registrations"
-        yield (symbols, trs), f"{what}; the broker allows {MAX_REGISTRATIONS}: name at most {MAX_REGISTRATIONS // len(scalp.trs)} symbols"
+        of_one = "" if kis.keys == 1 else f" of one of {kis.keys} keys"
+        what = f"{len(scalp.symbols)} symbols x {len(scalp.trs)} trs = {registrations} registrations{of_one}"
+        most = kis.keys * (MAX_REGISTRATIONS // len(scalp.trs))
+        more = " (or use more keys)" if kis.keys < MAX_KEYS else ""
+        yield (symbols, trs, keys), f"{what}; the broker allows {MAX_REGISTRATIONS}: name at most {most} symbols{more}"
     if scalp.symbols and not scalp.trs:
         yield (trs, symbols), 'needs at least one TR such as "H0STCNT0" (or no [scalp] symbols)'
-    if not scalp.symbols and not swing.symbols:
+    if kis.environment == "paper" and swing.from_master:
+        yield (("swing", "universe"), environment), f'must be "list" with environment = "paper": that allows {PAPER_PACE} call a second'
+        swing = replace(swing, universe="list")
+    if not scalp.symbols and not swing.polls:
         yield (symbols, ("swing", "symbols")), "nothing would be recorded: name symbols here or in [swing]"
-    calls = ceil(len(swing.symbols) / ROWS_A_CALL[kis.environment])
+    if kis.keys > (most := max(len(scalp.symbols), 1 if swing.from_master else len(swing.symbols), 1)):
+        yield (keys, symbols, ("swing", "symbols")), f"must be at most {most}: a key more would have no symbol"
+    # The master files' shares are all polled with the first key: see docs/decisions/0018.
+    polled = len(swing.symbols) + MASTER_SYMBOLS if swing.from_master else largest_share(len(swing.symbols), kis.keys)
+    calls = ceil(polled / ROWS_A_CALL[kis.environment])
     needed = calls / kis.requests_per_second
     if needed > swing.interval:
-        what = f"{len(swing.symbols)} symbols need {calls} calls at {kis.requests_per_second:g} a second"
-        yield (("swing", "interval"), ("swing", "symbols"), pace, environment), f"{what}: at least {duration_text(ceil(needed))}"
+        of_one = "" if kis.keys == 1 else " of one key"
+        what = f"{'about ' * swing.from_master}{polled:,} symbols{of_one} need {calls} calls at {kis.requests_per_second:g} a second"
+        involved = (("swing", "interval"), ("swing", "symbols"), ("swing", "universe"), pace, environment, keys)
+        yield involved, f"{what}: at least {duration_text(ceil(needed))}"
 
 
 def _disk_combinations(config: Config) -> Iterator[tuple[tuple[Found, ...], str]]:

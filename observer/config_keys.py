@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from observer.collectors import MAX_KEYS
 from observer.config import NO_FALLBACK
 from observer.units import duration_text, parse_duration, parse_percent, parse_size, percent_text, size_text
 
@@ -235,9 +236,16 @@ SECTIONS: Mapping[str, Mapping[str, Key]] = {
         "environment": _choice("real", "paper"),
         "rest_url": _url(("https", "http"), "https://openapi.koreainvestment.com:9443"),
         "ws_url": _url(("ws", "wss"), "ws://ops.koreainvestment.com:21000/tryitout"),
+        "master_url": _url(("https", "http"), "https://new.real.download.dws.co.kr"),
         "requests_per_second": _number(0.1, 18),  # kis-protocol 3.1: real 18, paper 1
+        "keys": _whole(1, MAX_KEYS),
     },
-    "swing": {"interval": _duration("1s", "1h"), "symbols": _LIST},
+    "swing": {
+        "interval": _duration("1s", "1h"),
+        "symbols": _LIST,
+        "universe": _choice("list", "master"),
+        "min_close": _whole(0, 10_000_000),
+    },
     "scalp": {"symbols": _LIST, "trs": Key(_trs, toml_text)},
     "market": {"calendar": _choice("krx", "always"), "no_snapshots_after": _duration("5s", "1h")},
     "supervisor": {

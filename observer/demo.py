@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from observer import settings
+from observer.config import pair_names
 from observer.errors import EXIT_FOUND, EXIT_OK, ObserverError
 from observer.paths import RULE_SYSTEMD
 from observer.settings import Settings
@@ -142,7 +143,7 @@ def demo_config(found: Settings, where: Mapping[str, str], use_its_archive: bool
     """The demo's configuration, TOML.
 
     Args:
-        found: what the normal rules found: symbols and the HTTP address are taken from it.
+        found: what the normal rules found: symbols, the number of keys and the HTTP address are taken from it.
         where: the simulator's addresses.
         use_its_archive: whether ``found`` also says where the archive is.
     """
@@ -154,6 +155,7 @@ def demo_config(found: Settings, where: Mapping[str, str], use_its_archive: bool
         "[kis]",
         f"rest_url = {json.dumps(where['rest'])}",
         f"ws_url = {json.dumps(where['ws'])}",
+        f"keys = {config.kis.keys}",
         "[swing]",
         f'interval = "{SWING_S}s"',
         f"symbols = {json.dumps(config.swing.symbols)}",
@@ -171,7 +173,9 @@ def demo_config(found: Settings, where: Mapping[str, str], use_its_archive: bool
 def demo_environment(environ: Mapping[str, str], found: Settings, room: Path) -> dict[str, str]:
     """The demo's environment: made-up credentials, a cache of its own, the runtime directory (and so the lock) of everybody."""
     own = {name: value for name, value in environ.items() if name not in ("CREDENTIALS_DIRECTORY", "OBSERVER_CONFIG")}
-    own |= {"KIS_APP_KEY": FAKE_KEY, "KIS_APP_SECRET": FAKE_SECRET}
+    for number in range(1, found.config.kis.keys + 1):
+        (_, key), (_, secret) = pair_names(number)
+        own |= {key: f"{FAKE_KEY}-{number}", secret: f"{FAKE_SECRET}-{number}"}
     own |= {"CACHE_DIRECTORY": str(room / "cache"), "RUNTIME_DIRECTORY": str(found.paths.runtime_dir)}
     if found.paths.rule == RULE_SYSTEMD:
         own.pop("STATE_DIRECTORY", None)

@@ -69,10 +69,12 @@ KINDS: Final[Mapping[str, str]] = {
     "broker_refused": "14126ae1916b46f4be22631f315efc7d",
     "polling": "dbb48e6d955041b498f513e30e7dc433",
     "symbols": "bbf639a41af54008b5009942096d64a6",
+    "universe": "4076c8dd177143bab02c8a2fa84cabf4",
     "subscriptions": "05fab7d757d842f5a0dcc894044c4af7",
     # the host
     "http_port": "38dccd9e4be84ae2ac3100d9606b03a6",
     "clock_skew": "00c5f94ccf214bad860b04b55039c1fb",
+    "load": "ddc0d4c47b114f24a56d34658c42f236",
     "clock_unsynchronised": "4037aa2852ed4f4e8b9537ca987e8735",
 }
 

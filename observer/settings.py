@@ -23,12 +23,14 @@ class Settings:
         config_path: the file it came from, absolute; None when there is no file and all is default.
         paths: where everything is.
         environ: the environment variables; not in the `repr`, as it may hold the broker's credentials.
+        replayed_day: the day ``YYYYMMDD`` whose records come again; empty: the source is live.
     """
 
     config: Config
     config_path: Path | None
     paths: Paths
     environ: Mapping[str, str] = field(repr=False)
+    replayed_day: str = ""
 
 
 def load(config_option: str | None, environ: Mapping[str, str], cwd: Path) -> Settings:

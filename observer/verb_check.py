@@ -15,9 +15,12 @@ from urllib.parse import urlsplit
 from observer import settings as observer_settings
 from observer.archive.fallback import fallback_dir
 from observer.archive.places import Finding, judge_disk, judge_fallback
-from observer.config import credentials_source, load_credentials
-from observer.config_file import differences
+from observer.collectors import collectors
+from observer.config import Config, credentials_source, load_credentials
+from observer.config_file import MAX_REGISTRATIONS, differences
 from observer.errors import EXIT_FOUND, EXIT_OK, ConfigError
+from observer.kis.universe import Master, read_masters
+from observer.roles.portion import Portion
 from observer.settings import Settings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -54,7 +57,7 @@ def _judge_file(config_option: str | None) -> int:
 
 def _judge(settings: Settings) -> Iterator[Finding]:
     try:
-        load_credentials(settings.environ)
+        load_credentials(settings.environ, settings.config.kis.keys)
     except ConfigError as error:
         yield Finding("credentials", error.what, error.hint)
     yield from judge_disk(settings.paths, settings.config)
@@ -66,6 +69,12 @@ def _judge(settings: Settings) -> Iterator[Finding]:
     if settings.config.market.calendar == "always" and kis.environment == "real" and not kis.ws_url:
         yield Finding("market", 'calendar = "always" on the real host: silence at night will be an alarm', 'use calendar = "krx"')
     yield from judge_fallback(settings.paths, settings.config)
+
+
+def _shares(config: Config) -> list[tuple[str, int, int]]:
+    """Of each key its collector, how many symbols that polls by name, and how many registrations it takes."""
+    portions = {name: Portion(config, name) for name in collectors(config.kis.keys)}
+    return [(name, len(portion.swing), len(portion.scalp) * len(config.scalp.trs)) for name, portion in portions.items()]
 
 
 def _judge_port(settings: Settings) -> Iterator[Finding]:
@@ -89,9 +98,33 @@ def _as_json(settings: Settings, findings: list[Finding]) -> str:
         "config": str(settings.config_path) if settings.config_path else None,
         "differs": [{"section": s, "key": k, "value": v, "default": d} for s, k, v, d in differences(settings.config)],
         "archive": {"path": str(settings.paths.asset_dir), "rule": settings.paths.rule},
+        "universe": _universe_as_json(settings),
+        "keys": [{"collector": name, "polled": polled, "registrations": taken} for name, polled, taken in _shares(settings.config)],
         "findings": [{"place": item.place, "what": item.what, "hint": item.hint} for item in findings],
     }
     return json.dumps(report, indent=1, ensure_ascii=False)
+
+
+def _newest_master(settings: Settings) -> Master | None:
+    return next(read_masters(settings.paths.cache_dir), None) if settings.config.swing.from_master else None
+
+
+def _universe_as_json(settings: Settings) -> dict[str, object] | None:
+    """What is known of the master files; None where none are wanted or known."""
+    master = _newest_master(settings)
+    if master is None:
+        return None
+    chosen = master.selected(settings.config.swing.min_close)
+    return {"date": master.day.isoformat(), "fetched": master.fetched, "symbols": len(set(chosen) | set(settings.config.swing.symbols))}
+
+
+def _universe_as_text(settings: Settings) -> str:
+    swing, master = settings.config.swing, _newest_master(settings)
+    where = settings.config.kis.effective_master_url
+    if master is None:
+        return f"no shares are known yet: the service fetches the master files from {where} when it starts"
+    chosen = f"{len(master.selected(swing.min_close)):,} shares from {swing.min_close:,} KRW on"
+    return f"{chosen}, by the master files of {master.day} (fetched {master.fetched} from {where})"
 
 
 def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
@@ -102,9 +135,16 @@ def _as_text(settings: Settings, findings: list[Finding]) -> list[str]:
     lines.append(f"{'archive':<12}{settings.paths.asset_dir}   chosen by {settings.paths.rule}")
     lines.append(f"{'fallback':<12}{fallback_dir(config, settings.paths) or 'none: records are held in memory while the archive fails'}")
     lines.append(f"{'broker':<12}{config.kis.effective_rest_url}  {config.kis.effective_ws_url}")
-    lines.append(f"{'credentials':<12}{credentials_source(settings.environ) or 'none'}")
+    keys = config.kis.keys
+    sources = [credentials_source(settings.environ, number) or "none" for number in range(1, keys + 1)]
+    lines.append(f"{'credentials':<12}{sources[0]}")
+    lines += [f"{'':<12}pair {number}: {source}" for number, source in enumerate(sources[1:], 2)]
     swing, scalp = config.swing, config.scalp
-    lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled, {len(scalp.symbols)} x {len(scalp.trs)} received")
+    lines.append(f"{'records':<12}{len(swing.symbols)} symbols polled by name, {len(scalp.symbols)} x {len(scalp.trs)} received")
+    if swing.from_master:
+        lines.append(f"{'universe':<12}{_universe_as_text(settings)}")
+    for name, polled, taken in _shares(config) if keys > 1 else ():
+        lines.append(f"{'':<12}{name}: {polled} polled by name, {taken} of {MAX_REGISTRATIONS} registrations")
     lines.append(f"{'page':<12}http://{config.http.listen}/")
     for finding in findings:
         lines += ["", f"! {finding.place}: {finding.what}", f"  {finding.hint}"]

@@ -34,6 +34,7 @@ def collector_note(**changes: Any) -> dict[str, Any]:
     """The note of a collector to which data flows."""
     return {
         "broker": {"state": "connected", "since": WALL / SECOND_NS - 300, "detail": "", "next_attempt_s": None},
+        "universe": {"source": "master", "symbols": 2012, "date": "2026-11-23", "refused": ""},
         "gaps": {"open": 1, "filled": 3, "unfillable": 0},
         "rest": {"state": "ok", "detail": "", "last_ok": WALL / SECOND_NS, "calls": 12, "per_second": 15.0, "errors": {"EGW00201": 2}},
         "subscriptions": {"desired": ["H0STCNT0:005930"], "confirmed": ["H0STCNT0:005930"], "refused": {}},

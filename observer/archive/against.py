@@ -7,7 +7,7 @@
 
 What is left is looked at in a second pass over the truth. A record that was sent and is not archived is explained by
 
-    incident   it was sent while its track was blind, as an incident tells, with half a second of tolerance
+    incident   it was sent while its track was blind for its symbol, as an incident tells, with half a second of tolerance
     tail       nothing sent later on its connection is archived, and an incident that began within five seconds, or a stop
                of a connection that ended within five, tells why: it was in a socket's buffer, or held by a process that ended
     shed       a shed record counts it, by its symbol and time

@@ -5,7 +5,7 @@
 
 A day is anomalous when one of these holds (the figures are the first Observer's final rules):
 
-    reconnects     20 or more of the WebSocket session
+    reconnects     20 or more of the WebSocket session, of one app key
     disconnected   10 minutes or more in sum
     gaps           two or more of 60 s or more, or one of 5 minutes or more, while trades go on all the time
     rate           less than 97 % of what was received and not refused became durable, over 5 minutes
@@ -19,7 +19,7 @@ to other storage, whose failure would be a rule, does not exist in this version.
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -82,7 +82,7 @@ def judge(reconnects: int, blind: Iterable[Blind], trading: list[Span], flight: 
     """Whether a day is anomalous.
 
     Args:
-        reconnects: of the WebSocket session.
+        reconnects: of the WebSocket session that was made again most often.
         blind: when nothing could be recorded, cut to the day.
         trading: when trades went on all the time, wall ns from … to.
         flight: the flight recorder's lines, oldest first.
@@ -125,7 +125,7 @@ def judge_day(root: Path, day: str, calendar: TradingCalendar) -> DayVerdict:
         for each in told.blind
         if each.start_ns < end and each.end_ns > begin
     ]
-    reconnects = sum(kst_day(at) == day for at in told.reconnects)
+    reconnects = max(Counter(whose for whose, at in told.reconnects if kst_day(at) == day).values(), default=0)
     trading = _trading(begin, calendar) if blind else []
     return judge(reconnects, blind, trading, list(_read_flight(root / flight_path(day))))
 

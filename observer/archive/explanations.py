@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from observer.archive.layout import content_path
 from observer.archive.system_records import MALFORMED, SystemRecord, read_system
 from observer.clock import SECOND_NS, kst_day, kst_text
+from observer.collectors import is_collector
 from observer.model import events
 
 _WANTED = {events.INCIDENT, events.SHED, events.REJECTED, events.DELETING, events.DELETED, events.STOP, events.RECONNECT}
@@ -38,6 +39,7 @@ class Blind(NamedTuple):
         detail: why, or of what.
         records: how many are known to be missing; 0 where nobody knows.
         by_symbol: of those, how many of each symbol.
+        symbols: whose records; empty for all of the track.
     """
 
     kind: str
@@ -47,6 +49,11 @@ class Blind(NamedTuple):
     detail: str
     records: int = 0
     by_symbol: dict[str, int] = {}  # noqa: RUF012 - never changed
+    symbols: tuple[str, ...] = ()
+
+    def concerns(self, symbol: str) -> bool:
+        """Whether records of ``symbol`` may be missing."""
+        return not self.symbols or symbol in self.symbols
 
     @property
     def duration_s(self) -> float:
@@ -68,7 +75,7 @@ class Explanations:
         deleted: paths that retention took, or was about to.
         refused: records refused, by (track, stage:reason, day).
         stops: when a collector or the whole service was told to end, wall ns.
-        reconnects: when the broker session was made again, wall ns.
+        reconnects: whose broker session was made again (the letter of its collector), and when, wall ns.
     """
 
     blind: list[Blind] = field(default_factory=list)
@@ -76,7 +83,7 @@ class Explanations:
     deleted: set[str] = field(default_factory=set)
     refused: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     stops: list[int] = field(default_factory=list)
-    reconnects: list[int] = field(default_factory=list)
+    reconnects: list[tuple[str, int]] = field(default_factory=list)
 
 
 def read_explanations(root: Path, days: Iterable[str]) -> Explanations:
@@ -109,9 +116,11 @@ def blind_of(record: SystemRecord) -> Blind:
         first, last = int(scope["first"]), int(scope["last"])
         detail, count = f"{scope['session']} {first} to {last}", last - first + 1
     else:
-        detail, count = str(data.get("reason") or "") or " ".join(f"{key} {value}" for key, value in scope.items() if key != "track"), 0
+        named = " ".join(f"{key} {value}" for key, value in scope.items() if key not in ("track", "symbols"))
+        detail, count = str(data.get("reason") or "") or named, 0
+    symbols = tuple(map(str, scope.get("symbols") or ()))
     start, end = data["from"] or record.recv, data["to"] or record.recv
-    return Blind(str(data["kind"]), wall_of(start), wall_of(end), str(scope.get("track", "")), detail, count)
+    return Blind(str(data["kind"]), wall_of(start), wall_of(end), str(scope.get("track", "")), detail, count, symbols=symbols)
 
 
 def _take(record: SystemRecord, told: Explanations) -> None:
@@ -126,8 +135,8 @@ def _take(record: SystemRecord, told: Explanations) -> None:
     elif event in (events.DELETING, events.DELETED):
         told.deleted.add(content_path(data["path"]))
     elif event == events.RECONNECT:
-        told.reconnects.append(wall_of(record.recv))
-    elif data.get("role", "").partition("-")[0] in ("supervisor", "collector"):
+        told.reconnects.append((record.session[:1], wall_of(record.recv)))
+    elif data.get("role") == "supervisor" or is_collector(data.get("role", "")):
         told.stops.append(wall_of(data.get("at") or record.recv))
 
 

@@ -78,7 +78,8 @@ class Missing:
         return [(sent, verdict or self._take_shed(sent)) for sent, verdict in verdicts]
 
     def _verdict(self, sent: Sent) -> str:
-        if any(blind.start_ns - TOLERANCE_NS <= sent.at <= blind.end_ns + TOLERANCE_NS for blind in self._incidents):
+        concerning = [blind for blind in self._incidents if blind.concerns(sent.symbol)]
+        if any(blind.start_ns - TOLERANCE_NS <= sent.at <= blind.end_ns + TOLERANCE_NS for blind in concerning):
             return "incident"
         if self._at_tail(sent):
             return "tail"
@@ -93,6 +94,7 @@ class Missing:
         blind = any(
             last_held - TOLERANCE_NS <= incident.start_ns <= min(closed + TOLERANCE_NS, sent.at + LAG_NS)
             and sent.at <= incident.end_ns + TOLERANCE_NS
+            and incident.concerns(sent.symbol)
             for incident in self._incidents
         )
         stopped = any(last_held - TOLERANCE_NS <= stop <= closed + STOP_NS for stop in self._stops)

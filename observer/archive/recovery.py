@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from observer.archive.backwards import slices_backwards
 from observer.archive.identities import Identities
 from observer.archive.layout import DATA_TRACKS, list_days, list_files, names_in, parse_segment
 from observer.archive.lines import HEAD, WholeLines, scan
@@ -15,10 +16,16 @@ from observer.archive.seals import read_seals
 from observer.archive.segment import Segment
 from observer.board import Board, pack
 from observer.clock import kst_day
-from observer.delivery.batch import incarnation_of
+from observer.delivery.batch import incarnation_of, session_letter
 
 _LAST_LINES_BYTES = 64 * 1024
-_RECV = re.compile(rb'"recv":"([^"]{26,32})","source":[^\n]*\n')
+_MOST_BYTES = 64 * 1024 * 1024  # read back at most, for a collector that has been silent for long
+_RECV = re.compile(
+    rb'^\{"v":1,"session":"([a-z])[0-9]{8}T[0-9]{6}-([0-9a-f]{4})[0-9a-f]*+",[^\n]*?"recv":"([^"\n]{26,32})","source":[^\n]*+\n',
+    re.MULTILINE,
+)
+
+Newest = dict[str, dict[str, int]]  # receive time of the newest record, wall ns, by data track and letter of its session
 
 
 def unsealed_files(root: Path, now_ns: int) -> list[str]:
@@ -61,7 +68,7 @@ def acknowledged_end(root: Path, path: str, offset: int, board: Board, *, of_arc
 
 def _is_acknowledged(session: str, track: str, seq: int, board: Board, of_archive: bool) -> bool:
     incarnation = incarnation_of(session, board.get("supervisor.life"))
-    flows = [f"flow.{name}.{track}." for name in board.instances if name[0] == session[0]]
+    flows = [f"flow.{name}.{track}." for name in board.instances if session_letter(name) == session[0]]
     words = [(of_archive and board.get(flow + "left")) or board.get(flow + "committed") for flow in flows]
     return incarnation > 0 and any(pack(incarnation, seq) <= word for word in words)
 
@@ -79,27 +86,49 @@ def cut_away(root: Path, segment: Segment) -> list[tuple[str, int, int]]:
     return [(session, *run) for session, first, last in segment.ranges for run in left.gaps(session, first, last)]
 
 
-def newest_recv(root: Path) -> dict[str, int]:
-    """The receive time of the newest record of each data track that the archive at ``root`` holds, wall ns.
+def newest_recv(root: Path, letters: Iterable[str]) -> Newest:
+    """How far the producers came that recorded last to the archive at ``root``.
+
+    Args:
+        root: the asset directory.
+        letters: of whose sessions the newest record is looked for; of others it is taken where it stands behind these.
 
     Raises:
-        OSError: the archive cannot be read.
+        OSError: it cannot be read.
     """
     newest = {}
     for track in DATA_TRACKS:
         day = root / track / max((name for name in names_in(root / track) if name.isdecimal()), default="none")
-        for name in sorted(names_in(day), reverse=True):
-            if name.endswith(".jsonl") and (recv := _last_recv(day / name)):
-                newest[track] = recv
-                break
+        files = [day / name for name in sorted(names_in(day), reverse=True) if name.endswith(".jsonl")]
+        if came := _newest_of_a_life(files, set(letters)):
+            newest[track] = came
     return newest
 
 
-def _last_recv(path: Path) -> int:
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_LINES_BYTES))
-        found = _RECV.findall(file.read())
-    for recv in reversed(found):
-        with contextlib.suppress(ValueError):  # a damaged line says no time, and must not keep the archive from being opened
-            return int(datetime.fromisoformat(recv.decode("ascii")).timestamp() * 1e6) * 1000
-    return 0
+def newer_of(one: Newest, other: Newest) -> Newest:
+    """What two stores of the same life show together."""
+    return {
+        track: {
+            letter: max(each.get(track, {}).get(letter, 0) for each in (one, other))
+            for letter in one.get(track, {}).keys() | other.get(track, {}).keys()
+        }
+        for track in one.keys() | other.keys()
+    }
+
+
+def _newest_of_a_life(files: list[Path], letters: set[str]) -> dict[str, int]:
+    """By letter, the receive time of its newest record in the service's life that recorded last; ``files`` with the newest first."""
+    came: dict[str, int] = {}
+    of, read = b"", 0
+    for path in files:
+        for data in slices_backwards(path, _LAST_LINES_BYTES):
+            for letter, life, recv in reversed(_RECV.findall(data)):
+                of = of or life
+                if life != of:
+                    return came
+                with contextlib.suppress(ValueError):  # a damaged line says no time, and must not keep the archive from being opened
+                    came.setdefault(letter.decode(), int(datetime.fromisoformat(recv.decode("ascii")).timestamp() * 1e6) * 1000)
+            read += len(data)
+            if (came and letters <= came.keys()) or read > _MOST_BYTES:
+                return came
+    return came

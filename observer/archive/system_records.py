@@ -16,9 +16,9 @@ import orjson
 
 from observer.archive.layout import in_order, names_in, parse_segment
 from observer.archive.lines import WholeLines, scan
-from observer.delivery.batch import life_of
+from observer.delivery.batch import life_of, session_letter
 
-FILLER, WRITER = "f", "w"  # begin the sessions of fillers and writers
+FILLER, WRITER = map(session_letter, ("filler", "writer"))
 MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)  # what data of another form than expected raises
 
 

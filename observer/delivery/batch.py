@@ -5,7 +5,11 @@ The header says everything the writer needs, so the writer never parses a line t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from observer.collectors import number_of
+
+_NOT_THE_FIRST: Final = {"filler": "b"}
 
 
 class Batch(NamedTuple):
@@ -50,11 +54,19 @@ class Batch(NamedTuple):
         return self._replace(first=self.first + skip, records=self.records - skip, data=self.data[at:])
 
 
-def session_name(role: str, started: str, life: int, incarnation: int) -> str:
+def session_letter(instance: str) -> str:
+    """With which letter the sessions of ``instance`` begin: the role's first, and for a further collector the next: d, e, f.
+
+    So the filler has another one. ``g`` is none of a role's: sessions that begin with it fill holes.
+    """
+    return _NOT_THE_FIRST.get(instance) or chr(ord(instance[0]) + number_of(instance) - 1)
+
+
+def session_name(instance: str, started: str, life: int, incarnation: int) -> str:
     """The name of one incarnation of one producer; it never returns.
 
     Args:
-        role: the role's name; its first letter begins the session's.
+        instance: the producer's instance name.
         started: start of the process, ``YYYYMMDDTHHMMSS`` in KST.
         life: 16 random bits that tell one supervisor's life from another's.
         incarnation: the incarnation's number within that life.
@@ -62,7 +74,7 @@ def session_name(role: str, started: str, life: int, incarnation: int) -> str:
     Returns:
         For example ``c20261123T085900-7f3a0002``.
     """
-    return f"{role[0]}{started}-{life:04x}{incarnation:04x}"
+    return f"{session_letter(instance)}{started}-{life:04x}{incarnation:04x}"
 
 
 def incarnation_of(session: str, life: int) -> int:

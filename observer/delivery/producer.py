@@ -42,7 +42,6 @@ class Producer:
         self.instance = instance
         self.session = outbox.session
         self.incarnation = outbox.incarnation
-        self._source = instance.partition("-")[0]
         self._outbox = outbox
         self._pool = pool
         self._lock = threading.Lock()
@@ -89,7 +88,7 @@ class Producer:
         now = wall_ns()
         with self._lock:
             self._system_received.add()
-            seq = self._outbox.put("system", now, system_tail(self._source, event, severity, data, now))
+            seq = self._outbox.put("system", now, system_tail(self.instance, event, severity, data, now))
             if not seq:
                 self._system_shed.add()
             return seq

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from observer import logs
 from observer.archive.probe import owner_text
+from observer.config import pair_names
 from observer.doctor.host import Host, need_root
 from observer.doctor.result import CannotKnow, Result, fail, ok, or_ok, warn
+from observer.errors import ConfigError
 
-# File, variable, and how many signs KIS gives it (kis-protocol, section 2).
-KEYS = (("kis_app_key", "KIS_APP_KEY", 36), ("kis_app_secret", "KIS_APP_SECRET", 180))
+KEY_SIGNS, SECRET_SIGNS = 36, 180  # that KIS gives them (kis-protocol, section 2)
 MAX_SYSTEM_UID = 999  # systemd's and Debian's default, SYS_UID_MAX of login.defs(5)
 
 _NO_SHELLS = ("nologin", "false")
@@ -87,31 +88,58 @@ def look_at_credentials(host: Host) -> Iterator[Result]:
         directory = str(host.etc / "credentials")
         if not host.sees_all:
             raise need_root(f"the keys in {directory}")
-    in_files = bool(directory) and (host.installed or any(Path(directory, file).exists() for file, _, _ in KEYS))
-    if in_files:
-        values = [(str(Path(directory, file)), _read(Path(directory, file)), signs) for file, _, signs in KEYS]
-    else:
-        values = [(f"${name}", host.environ.get(name, "").encode("utf-8", "surrogateescape"), signs) for _, name, signs in KEYS]
-    yield from judge_keys(values, directory if in_files else "", host.installed)
+    try:
+        pairs = host.settings().config.kis.keys
+    except ConfigError:  # the line `config` tells it
+        pairs = 1
+    read = [_read_pair(host, directory, number) for number in range(1, pairs + 1)]
+    for number, (values, place) in enumerate(read, 1):
+        yield from judge_keys(values, place, host.installed, number)
+    yield from judge_apart([values[0] for values, _ in read])
 
 
-def judge_keys(values: list[tuple[str, bytes, int]], directory: str, installed: bool) -> list[Result]:
+def _read_pair(host: Host, directory: str, number: int) -> tuple[list[tuple[str, bytes, int]], str]:
+    """Key and secret of a pair (place, content, wanted signs), and the directory they were read from; empty: the environment."""
+    names = [(*name, signs) for name, signs in zip(pair_names(number), (KEY_SIGNS, SECRET_SIGNS), strict=True)]
+    files = [(str(Path(directory, file)), _read(Path(directory, file)), signs) for file, _, signs in names] if directory else []
+    if files and (host.installed or any(value.strip() for _, value, _ in files)):
+        return files, directory
+    return [(f"${name}", host.environ.get(name, "").encode("utf-8", "surrogateescape"), signs) for _, name, signs in names], ""
+
+
+def judge_keys(values: list[tuple[str, bytes, int]], directory: str, installed: bool, number: int = 1) -> list[Result]:
     """Whether the values (place, content, wanted signs) can be a pair of keys.
 
     Args:
         values: both.
         directory: where they were read; empty: in the environment.
         installed: without them the service records nothing; a checkout may be for `observer demo` alone.
+        number: which pair it is.
     """
+    (key, key_variable), (secret, secret_variable) = pair_names(number)
+    which = f" of pair {number}" if number > 1 else ""
     if not any(value.strip() for _, value, _ in values):
-        what = f"no KIS keys in {directory or 'the environment'}"
+        what = f"no KIS keys{which} in {directory or 'the environment'}"
+        fewer = "" if number == 1 else ", or lower [kis] keys"
         if installed:
-            hint = f"put them into the files kis_app_key and kis_app_secret in {directory}, 0600; then `systemctl restart observer`"
+            hint = f"put them into the files {key} and {secret} in {directory}, 0600{fewer}; then `systemctl restart observer`"
             return [fail("credentials", what, hint)]
-        return [warn("credentials", what, "set KIS_APP_KEY and KIS_APP_SECRET; `observer demo` needs none")]
+        return [warn("credentials", what, f"set {key_variable} and {secret_variable}{fewer}; `observer demo` needs none")]
     findings = [result for place, value, signs in values for result in judge_key(place, value, signs)]
     where = directory or "the environment"
-    return or_ok(findings, ok("credentials", f"key and secret are in {where}, of the length that KIS gives them"))
+    return or_ok(findings, ok("credentials", f"key and secret{which} are in {where}, of the length that KIS gives them"))
+
+
+def judge_apart(keys: list[tuple[str, bytes, int]]) -> list[Result]:
+    """Whether the keys (place, content, wanted signs) of the pairs are of different accounts."""
+    seen: dict[bytes, str] = {}
+    results = []
+    for place, value, _ in keys:
+        if (bare := value.strip()) and bare in seen:
+            what = f"{place}: is the same key as {seen[bare]}"
+            results.append(fail("credentials", what, "two sessions of one key throw each other out: put another key there"))
+        seen.setdefault(bare, place)
+    return results
 
 
 def judge_key(place: str, value: bytes, signs: int) -> list[Result]:

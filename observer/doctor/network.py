@@ -122,6 +122,13 @@ def look_at_websocket(host: Host) -> Iterator[Result]:
     yield reach("websocket", host.known_settings().config.kis.effective_ws_url, BROKER_S)
 
 
+def look_at_master_files(host: Host) -> Iterator[Result]:
+    """The host of the symbol master files, where they are wanted."""
+    config = host.known_settings().config
+    if config.swing.from_master:
+        yield reach("master files", config.kis.effective_master_url, BROKER_S)
+
+
 def reach(name: str, url: str, timeout_s: float) -> Result:
     """Connect to the host of ``url`` within ``timeout_s`` seconds, say nothing, and hang up."""
     split = urlsplit(url)

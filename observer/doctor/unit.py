@@ -13,7 +13,9 @@ from observer.units import size_text
 
 MEMORY_HEADROOM = 200 * MIB  # four processes use about 120 MiB, the rest is for a burst
 WINDOWS = 4  # what a full window takes, in its size: the records are held as objects, as lines, and in the queues
+COLLECTOR_MEMORY = 40 * MIB  # of each further app key, about 35 MiB measured
 LEAST_DESCRIPTORS = 5000  # a pool of lanes takes about 4,600
+COLLECTOR_DESCRIPTORS = 2000
 UNLIMITED = "infinity"
 
 _JOURNAL = f"see `journalctl -u {UNIT} -e`"
@@ -102,21 +104,24 @@ def judge_service(properties: Mapping[str, str]) -> Result:
 def look_at_limits(host: Host) -> Iterator[Result]:
     """Memory and descriptors against what the configuration may need."""
     properties = host.unit_properties("MemoryMax", "LimitNOFILE")
-    yield from judge_limits(properties, host.known_settings().config.archive.window)
+    config = host.known_settings().config
+    yield from judge_limits(properties, config.archive.window, config.kis.keys)
 
 
-def judge_limits(properties: Mapping[str, str], window: int) -> list[Result]:
-    """Whether the unit's limits leave room for a ``window`` of so many bytes."""
+def judge_limits(properties: Mapping[str, str], window: int, keys: int = 1) -> list[Result]:
+    """Whether the unit's limits leave room for the collectors of so many app ``keys``, each with a ``window`` of so many bytes."""
     memory, descriptors = _limit(properties, "MemoryMax"), _limit(properties, "LimitNOFILE")
-    needed = WINDOWS * window + MEMORY_HEADROOM
+    needed = keys * WINDOWS * window + MEMORY_HEADROOM + (keys - 1) * COLLECTOR_MEMORY
+    lanes = LEAST_DESCRIPTORS + (keys - 1) * COLLECTOR_DESCRIPTORS
     results = []
     if memory is not None and memory < needed:
-        what = f"MemoryMax is {_size(memory)}, a full window ({size_text(window)}) may need {_size(needed)}: the kernel would kill roles"
+        each = "a full window" if keys == 1 else f"{keys} full windows"
+        what = f"MemoryMax is {_size(memory)}, {each} ({size_text(window)}) may need {_size(needed)}: the kernel would kill roles"
         results.append(
             warn("limits", what, f"`systemctl edit {UNIT}`: [Service] MemoryMax={-(-needed // MIB)}M; or a smaller [archive] window")
         )
-    if descriptors is not None and descriptors < LEAST_DESCRIPTORS:
-        what = f"LimitNOFILE is {descriptors}, the lanes need about 4,600"
+    if descriptors is not None and descriptors < lanes:
+        what = f"LimitNOFILE is {descriptors}, the lanes may need {lanes:,}"
         results.append(fail("limits", what, f"`systemctl edit {UNIT}`: [Service] LimitNOFILE=65536"))
     shown = f"MemoryMax {_size(memory)} (a full window may need {_size(needed)}), LimitNOFILE {descriptors or UNLIMITED}"
     return or_ok(results, ok("limits", shown))

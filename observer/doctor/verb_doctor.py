@@ -11,6 +11,8 @@ import textwrap
 from pathlib import Path
 
 from observer import logs
+from observer.collectors import MAX_KEYS
+from observer.config import pair_names
 from observer.doctor import journal, keys, network, places, release, unit
 from observer.doctor.apart import Check, examine
 from observer.doctor.host import Host
@@ -47,6 +49,7 @@ CHECKS = (
     Check("port", network.look_at_port, _NETWORK),
     Check("rest", network.look_at_rest, _NETWORK),
     Check("websocket", network.look_at_websocket, _NETWORK),
+    Check("master files", network.look_at_master_files, _NETWORK),
 )
 
 
@@ -57,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make every check; 1 when one found something or could not be made."""
-    for _, variable, _ in keys.KEYS:
+    for _, variable in (names for number in range(1, MAX_KEYS + 1) for names in pair_names(number)):
         logs.hide(os.environ.get(variable, ""))
     host = Host(args.config, dict(os.environ), Path.cwd(), Path(sys.prefix))
     results = examine(checks_for(host), host)

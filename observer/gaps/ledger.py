@@ -12,7 +12,7 @@ filled; a line of another form says nothing and never raises; a state of a hole 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,6 +22,7 @@ from observer.archive.layout import list_days
 from observer.archive.system_records import MALFORMED, SystemRecord, read_system, was_watched
 from observer.clock import SECOND_NS, day_start_ns, kst_day
 from observer.gaps.holes import poll_hole_id
+from observer.gaps.thinned import Thinned, joined, thinned_of, without_repeated
 from observer.model import events
 
 OPEN: Final = "open"
@@ -112,31 +113,59 @@ class Ledger(NamedTuple):
 
     Attributes:
         day: ``YYYYMMDD``.
-        told: whether a service told anything on the day at all; if none did, nothing is known.
+        told: whether a service told anything on the day at all, or a replay brought what its source knew; without, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
+        thinned: the times in which polls were left out on purpose; by their begin.
     """
 
     day: str
     told: bool
     entries: list[Entry]
     blind: list[Blind]
+    thinned: tuple[Thinned, ...] = ()
 
 
-def read_ledger(root: Path, day: str) -> Ledger:
+def read_ledger(root: Path, day: str, polls: bool = True) -> Ledger:
     """The ledger of ``day`` (``YYYYMMDD``) of the archive at ``root``, with what later days tell of it.
+
+    Args:
+        root: the asset directory.
+        day: ``YYYYMMDD``.
+        polls: with missed polls; they can be millions, and none is ever filled.
 
     Raises:
         OSError: a file cannot be read.
     """
-    entries, blind = fold(read_system(root, _WANTED, [each for each in list_days(root) if each >= day]))
+    thinned: list[Thinned] = []
+    days = [each for each in list_days(root) if each >= day]
+    records = _without_thinned(read_system(root, {*_WANTED, events.THINNED}, days), thinned)
+    entries, blind = fold(record for record in records if polls or record.data.get("kind") != POLLS)
     start = day_start_ns(day)
+    told = [each for each in thinned if each.start_ns < start + DAY_NS and each.end_ns >= start]
     return Ledger(
         day,
-        was_watched(root, day),
+        was_watched(root, day) or _replayed(root, day, days),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
+        tuple(joined(without_repeated(told))),
     )
+
+
+def _without_thinned(records: Iterable[SystemRecord], thinned: list[Thinned]) -> Iterator[SystemRecord]:
+    """``records`` but for those that tell what was thinned out, which are added to ``thinned``."""
+    for record in records:
+        if record.event != events.THINNED:
+            yield record
+            continue
+        with suppress(*MALFORMED):
+            thinned.append(thinned_of(record))
+
+
+def _replayed(root: Path, day: str, days: list[str]) -> bool:
+    """Whether a replay of ``day`` brought its holes, as far as its source knew them."""
+    ended = (record.data for record in read_system(root, {events.REPLAY_ENDED}, days))
+    return any(data.get("day") == day and data.get("holes_known") is True for data in ended)
 
 
 def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:
@@ -147,7 +176,7 @@ def fold(records: Iterable[SystemRecord]) -> tuple[list[Entry], list[Blind]]:
         with suppress(*MALFORMED):
             if record.event in _BLIND:
                 each = blind_of(record)
-                blind[each.start_ns, each.end_ns, each.kind, each.track, each.detail] = each
+                blind[each.start_ns, each.end_ns, each.kind, each.track, each.detail, each.symbols] = each
             else:
                 told += _read(record)
     entries = _settle(sorted(told, key=lambda each: each[:3]))

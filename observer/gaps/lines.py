@@ -16,7 +16,7 @@ from observer.pipeline.validation import well_formed
 
 TRACK = "scalp"
 SOURCE = "kis.rest"
-FLAGS = ["backfill"]
+FLAGS = ("backfill",)
 
 
 def checked(tr: str, row: Mapping[str, str], recv_ns: int) -> Snapshot:
@@ -34,7 +34,7 @@ def checked(tr: str, row: Mapping[str, str], recv_ns: int) -> Snapshot:
     return Snapshot(layout, well_formed(layout, list(row.values())), [], "", recv_ns, SOURCE, TRACK)
 
 
-def archive_lines(hole: str, part: int, symbol: str, date: str, rows: Iterable[Snapshot]) -> bytes:
+def archive_lines(hole: str, part: int, symbol: str, date: str, rows: Iterable[Snapshot], marks: tuple[str, ...] = ()) -> bytes:
     """The lines of session ``g-<hole>``, each with its newline; their seq is 1, 2, 3 … in the order of ``rows``.
 
     Args:
@@ -43,16 +43,18 @@ def archive_lines(hole: str, part: int, symbol: str, date: str, rows: Iterable[S
         symbol: whose rows they are; the rows do not say it.
         date: business date of the hole, ``YYYYMMDD``.
         rows: made by `checked`.
+        marks: flags that every line gets, behind FLAGS.
 
     Raises:
         ValueError: ``date`` is none.
     """
     head = line_head(f"g-{hole}" if part == 1 else f"g-{hole}-{part}", TRACK)
+    flags = [*FLAGS, *marks]
     enrichment = Enrichment()
     lines = []
     for seq, row in enumerate(rows, 1):
         moment = moment_on(date, row.values[row.layout.time])
         if moment is None:
             raise ValueError(f"{date} is no date YYYYMMDD")
-        lines.append(b"%b%d%b" % (head, seq, enrichment.tail(row, moment, FLAGS, symbol)))
+        lines.append(b"%b%d%b" % (head, seq, enrichment.tail(row, moment, flags, symbol)))
     return b"".join(lines)

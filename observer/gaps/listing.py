@@ -10,7 +10,8 @@ from typing import Final
 from observer.archive.explanations import Blind
 from observer.clock import kst, kst_day
 from observer.gaps.ledger import FILLED, FILLING, OPEN, UNFILLABLE, Entry, Ledger
-from observer.gaps.timeline import BLIND, WORDS
+from observer.gaps.thinned import Thinned
+from observer.gaps.timeline import BLIND, THINNED, WORDS
 from observer.tables import NONE, Row, Table, number, seconds
 
 LISTED: Final = 60
@@ -30,11 +31,12 @@ def sentence(ledger: Ledger) -> str:
         return f"no service told anything on {day}: what is missing is not known"
     unknown = "" if ledger.told else f"; no service told anything on {day} itself: more may be missing"
     incidents = f"; {_many(len(ledger.blind), 'incident')}" if ledger.blind else ""
+    thinned = f"; {_thinned(ledger.thinned)}" if ledger.thinned else ""
     if not entries:
-        return f"nothing is known to be missing on {day}{incidents}"
+        return f"nothing is known to be missing on {day}{incidents}{thinned}"
     counts = Counter(entry.state.name for entry in entries)
     states = ", ".join(f"{counts[name]:,} {WORDS[name]}" for name in LEVELS if counts[name])
-    return f"{_many(len(entries), 'gap')} on {day}: {states}{_missing(entries)}{unknown}"
+    return f"{_many(len(entries), 'gap')} on {day}: {states}{_missing(entries)}{thinned}{unknown}"
 
 
 def listing(ledger: Ledger, width: int) -> list[Table]:
@@ -44,6 +46,7 @@ def listing(ledger: Ledger, width: int) -> list[Table]:
     """
     rows = [(entries[0].start_ns, _hole_row(entries, ledger.day)) for entries in _alike(ledger.entries)]
     rows += [(blind.start_ns, _blind_row(blind, ledger.day)) for blind in ledger.blind]
+    rows += [(thinned.start_ns, _thinned_row(thinned, ledger.day)) for thinned in ledger.thinned]
     if not rows:
         return []
     rows.sort(key=lambda row: _ORDER.index(row[1].level))
@@ -111,6 +114,24 @@ def _blind_row(blind: Blind, day: str) -> Row:
         _time(blind.start_ns, day), _time(blind.end_ns, day), seconds(blind.duration_s), blind.kind, NONE, blind.track or NONE,
         NONE, count, NONE, WORDS[BLIND], blind.detail,
     ), "unknown")  # fmt: skip
+
+
+def _thinned_row(thinned: Thinned, day: str) -> Row:
+    symbols = list(thinned.by_symbol)
+    more = f" and {len(symbols) - SYMBOLS:,} more" if len(symbols) > SYMBOLS else ""
+    why = f"level {thinned.level} ({thinned.reason}), {_many(thinned.cycles, 'cycle')}" + ("; it went on" if thinned.lasts else "")
+    return Row((
+        _time(thinned.start_ns, day), _time(thinned.end_ns, day), seconds(thinned.duration_s), "load", NONE, NONE,
+        ", ".join(symbols[:SYMBOLS]) + more, _many(thinned.polls, "poll"), NONE, WORDS[THINNED], why,
+    ), "unknown")  # fmt: skip
+
+
+def _thinned(told: Iterable[Thinned]) -> str:
+    """In sum."""
+    counts: Counter[str] = Counter()
+    for each in told:
+        counts.update(each.by_symbol)
+    return f"{WORDS[THINNED]}: {_many(counts.total(), 'poll')} of {_many(len(counts), 'symbol')}"
 
 
 def _time(ns: int, day: str) -> str:

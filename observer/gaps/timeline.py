@@ -15,9 +15,13 @@ from observer.clock import SECOND_NS, day_start_ns
 from observer.gaps.ledger import DAY_NS, FILLED, FILLING, OPEN, UNFILLABLE, Ledger
 
 BLIND: Final = "blind"
+THINNED: Final = "thinned"
 NOTHING: Final = "."
-MARKS: Final = {UNFILLABLE: "x", OPEN: "!", FILLING: "~", FILLED: "+", BLIND: "-"}  # the worst first
-WORDS: Final = {UNFILLABLE: "cannot be filled", OPEN: "open", FILLING: "being filled", FILLED: "filled", BLIND: "blind"}
+MARKS: Final = {UNFILLABLE: "x", OPEN: "!", FILLING: "~", FILLED: "+", BLIND: "-", THINNED: "="}  # the worst first
+WORDS: Final = {
+    UNFILLABLE: "cannot be filled", OPEN: "open", FILLING: "being filled", FILLED: "filled", BLIND: "blind",
+    THINNED: "thinned out on purpose",
+}  # fmt: skip
 
 _CELLS = (120, 60, 30, 12)
 _BESIDE = 20  # columns for the hour and for what is counted behind
@@ -31,6 +35,7 @@ def timeline(ledger: Ledger, width: int) -> list[str]:
     start = day_start_ns(ledger.day)
     spans: list[_Span] = [(entry.state.name, entry.start_ns - start, entry.end_ns - start) for entry in ledger.entries]
     spans += [(BLIND, blind.start_ns - start, blind.end_ns - start) for blind in ledger.blind]
+    spans += [(THINNED, thinned.start_ns - start, thinned.end_ns - start) for thinned in ledger.thinned]
     spans = [(name, max(0, first), min(last, DAY_NS - 1)) for name, first, last in spans if first < DAY_NS and last >= 0]
     cells = next((cells for cells in _CELLS if cells + _BESIDE <= width), _CELLS[-1])
     rows = [_row(hour, spans, cells) for hour in range(24) if any(_in_hour(span, hour) for span in spans)]

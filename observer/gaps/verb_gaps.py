@@ -27,7 +27,9 @@ NARROWEST = 80
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `observer gaps`."""
     parser.add_argument("day", nargs="?", metavar="DAY", help="the day, 20261123 or 2026-11-23; default: today")
-    parser.add_argument("--open", action="store_true", help="list only the gaps that are not filled, and no incidents")
+    parser.add_argument(
+        "--open", action="store_true", help="list only the gaps that are not filled: no incidents, and not what was thinned out"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON for a program")
     parser.add_argument("--width", metavar="N", type=int, help="columns to print; else those of the terminal")
 
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     ledger = ledger_of(settings.paths.asset_dir, day)
     elsewhere = waiting(settings.config, settings.paths)
     left = [entry for entry in ledger.entries if entry.state.name != FILLED]
-    shown = ledger._replace(entries=left, blind=[]) if args.open else ledger
+    shown = ledger._replace(entries=left, blind=[], thinned=()) if args.open else ledger
     if args.json:
         answer = as_json(ledger, shown, elsewhere)
         sys.stdout.write(json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
@@ -73,6 +75,7 @@ def as_json(ledger: Ledger, shown: Ledger, elsewhere: str) -> dict[str, Any]:
         },
         "holes": [_hole(entry) for entry in shown.entries],
         "incidents": [blind.to_data() for blind in shown.blind],
+        "thinned": [thinned.to_data() for thinned in shown.thinned],
     }
 
 
@@ -86,8 +89,8 @@ def _hole(entry: Entry) -> dict[str, Any]:
     return {**told, **times, **said, **filled}
 
 
-def ledger_of(root: Path, day: str) -> Ledger:
-    """The ledger of a day, for a verb.
+def ledger_of(root: Path, day: str, polls: bool = True) -> Ledger:
+    """The ledger of a day, for a verb; as `read_ledger`.
 
     Raises:
         UsageError: there is no archive at ``root``, or it cannot be read.
@@ -95,7 +98,7 @@ def ledger_of(root: Path, day: str) -> Ledger:
     if not root.is_dir():
         raise UsageError(f"{root}: there is no archive", "observer paths says where it is looked for")
     try:
-        return read_ledger(root, day)
+        return read_ledger(root, day, polls)
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error

@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +28,7 @@ from observer import logs
 from observer.clock import KST
 from observer.config import Credentials
 from observer.kis.cache import read_private, write_private
-from observer.kis.codes import Action, BrokerError, refusal
+from observer.kis.codes import CANCELLED, Action, BrokerError, refusal
 from observer.kis.http import Answer
 from observer.paths import PRIVATE_DIR_MODE, make_dirs
 
@@ -76,15 +77,24 @@ class Keyring:
         credentials: the key pair.
         transport: posts to the host.
         cache_dir: where the cache files live; made when it is missing.
+        place: a place in the key's pace, for the call that is made within; false when the waiting was cancelled.
         wall: wall seconds.
     """
 
-    def __init__(self, credentials: Credentials, transport: Poster, cache_dir: Path, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        credentials: Credentials,
+        transport: Poster,
+        cache_dir: Path,
+        place: Callable[[], AbstractContextManager[bool]],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         name = hashlib.sha256(f"{transport.base_url}\n{credentials.app_key}".encode()).hexdigest()[:16]
         self._token = _Issued("token", cache_dir / f"kis-token-{name}.json", RENEW_S, self._issue_token, wall)
         self._approval = _Issued("approval key", cache_dir / f"kis-approval-{name}.json", 0.0, self._issue_approval, wall)
         self._credentials = credentials
         self._transport = transport
+        self._place = place
         self._wall = wall
 
     def __repr__(self) -> str:
@@ -136,7 +146,10 @@ class Keyring:
     def _post(self, path: str, secret_name: str, wanted: str) -> dict[str, Any]:
         credentials = self._credentials
         request = {"grant_type": "client_credentials", "appkey": credentials.app_key, secret_name: credentials.app_secret}
-        answer = self._transport.post(path, request)
+        with self._place() as taken:
+            if not taken:
+                raise BrokerError(CANCELLED, Action.STOP, f"{path}: not asked, as the collector stops")
+            answer = self._transport.post(path, request)
         secret = answer.body.get(wanted)
         if isinstance(secret, str) and secret:
             logs.hide(secret)

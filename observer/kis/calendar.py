@@ -58,6 +58,10 @@ class CalendarKeeper:
         """Whether to poll at ``now_ns`` (wall ns), by what is known now."""
         return self.calendar.polling(now_ns)
 
+    def open_day(self, day: date) -> bool:
+        """Whether the market opens on ``day``, by what is known now."""
+        return self.calendar.is_open_day(day)
+
     def due(self, now_ns: int) -> bool:
         """Whether to call `refresh` now (wall ns)."""
         today = kst(now_ns).date()

@@ -216,13 +216,14 @@ class Quotations:
     def _attempt(self, tr: str, name: str, params: Mapping[str, str], priority: Priority, more: str) -> tuple[Answer, int]:
         self._beat()
         token = self._keyring.token()
-        if not self._pace.take(self._cancelled, self._beat, priority):
-            raise BrokerError(CANCELLED, Action.STOP, f"{name}: not asked, as the collector stops")
-        self._beat()
-        headers = {**self._keyring.headers(token), "tr_id": tr, "tr_cont": more}
-        self.calls += 1
-        answer = self._transport.get(_QUOTATIONS + name, params, headers)
-        recv_ns = wall_ns()
+        with self._pace.place(self._cancelled, self._beat, priority) as taken:
+            if not taken:
+                raise BrokerError(CANCELLED, Action.STOP, f"{name}: not asked, as the collector stops")
+            self._beat()
+            headers = {**self._keyring.headers(token), "tr_id": tr, "tr_cont": more}
+            self.calls += 1
+            answer = self._transport.get(_QUOTATIONS + name, params, headers)
+            recv_ns = wall_ns()
         self._beat()
         if answer.body.get("rt_cd") in _DONE and any(answer.body.get(key) for key in ("output", "output1", "output2")):
             return answer, recv_ns

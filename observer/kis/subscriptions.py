@@ -6,7 +6,8 @@
 
 Guarantees: messages stand at least 0.1 s apart; nothing counts as confirmed that the broker did not confirm; the broker
 remembers nothing of an earlier session, so neither does this. What is learned of the limit stays, but one more than the
-limit is tried in each session: a limit that was learned while an old session was half dead would else stay for ever.
+limit is tried in each session, and as long as that is taken one more: a limit that was learned while an old session was half
+dead would else stay for ever.
 The keys never change, so other threads may read while the owner writes.
 """
 
@@ -136,6 +137,8 @@ class Subscriptions:
         why = f"{code} {clean(text)}"
         if ack is Ack.CONFIRMED:
             item.standing, item.at, item.why = Standing.CONFIRMED, None, ""
+            if len(self.confirmed) > self._limit:
+                self._limit, self._probed = len(self.confirmed), False
         elif ack is Ack.RETRY:
             self._again(item, why, now + AGAIN_NS, now)
         else:

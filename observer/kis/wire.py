@@ -223,7 +223,10 @@ class Wire:
             if left <= 0:
                 raise WireEnded("the WebSocket handshake was not answered", unreachable=True)
             self._socket.settimeout(left)
-            data = self._socket.recv(CHUNK)
+            try:
+                data = self._socket.recv(CHUNK)
+            except TimeoutError:
+                continue
             if not data:
                 raise WireEnded("the server hung up during the WebSocket handshake")
             chunk = self._take(data)

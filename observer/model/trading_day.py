@@ -44,21 +44,23 @@ _EXAM_DAYS: Final = frozenset({date(2026, 11, 19), date(2027, 11, 18)})
 
 LEAD: Final = timedelta(minutes=10)
 SEARCH_DAYS = 30
+REGULAR: Final = "regular"
+CLOSING_AUCTION: Final = "closing auction"
 JUST_CLOSED: Final = "just closed"
 
-_AUCTION, _REGULAR, _AFTER = "opening auction", "regular", "after-market"
-_CONTINUOUS: Final = (_REGULAR, _AFTER)  # data is expected
+_AUCTION, _AFTER = "opening auction", "after-market"
+_CONTINUOUS: Final = (REGULAR, _AFTER)  # data is expected
 
 # Start of each phase, KST.
 _PHASES: Final = {
     _AUCTION: time(8, 30),
-    _REGULAR: time(9, 0),
-    "closing auction": time(15, 20),
+    REGULAR: time(9, 0),
+    CLOSING_AUCTION: time(15, 20),
     "closing price": time(15, 30),
     _AFTER: time(16, 0),
 }
 _EXAM_PHASES: Final = {name: start.replace(hour=start.hour + 1) for name, start in _PHASES.items()}
-_FIRST_DAY_PHASES: Final = {**_PHASES, _AUCTION: _EXAM_PHASES[_AUCTION], _REGULAR: _EXAM_PHASES[_REGULAR]}
+_FIRST_DAY_PHASES: Final = {**_PHASES, _AUCTION: _EXAM_PHASES[_AUCTION], REGULAR: _EXAM_PHASES[REGULAR]}
 _NXT_START, _NXT_PAUSE = time(8, 0), time(8, 50)
 _ORDERS: Final = _PHASES[_AUCTION]
 _END: Final = time(20, 0)
@@ -86,7 +88,7 @@ class TradingCalendar:
 
     def opening(self, day: date) -> int:
         """When the regular session of ``day`` begins if that is an open day, wall ns."""
-        return _wall_ns(datetime.combine(day, self._phases(day)[_REGULAR], KST))
+        return _wall_ns(datetime.combine(day, self._phases(day)[REGULAR], KST))
 
     def receiving(self, now_ns: int) -> bool:
         """Whether to be connected.

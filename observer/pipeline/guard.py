@@ -42,11 +42,13 @@ class GuardRules:
         asked: symbols by TR that somebody asked for; may be replaced or changed while records flow.
         today: gives the KST date ``YYYYMMDD``; asked once a second.
         business_date: gives the calendar's business date for polled quotes; None when none is known.
+        marks: flags that every record gets, behind those of FLAGS.
     """
 
     asked: Mapping[str, Collection[str]] = field(default_factory=dict)
     today: Callable[[], str] = _today
     business_date: Callable[[], str] | None = None
+    marks: tuple[str, ...] = ()
 
 
 class _Memory:
@@ -86,7 +88,7 @@ class Guard:
         self._second = -1
 
     def check(self, snapshot: Snapshot, moment: Moment) -> list[str]:
-        """The flags of a snapshot that may pass, in the order of FLAGS.
+        """The flags of a snapshot that may pass, in the order of FLAGS, then the marks.
 
         Args:
             snapshot: well formed.
@@ -128,6 +130,7 @@ class Guard:
             flags.append("date")
         if kind not in ("operation", "expected"):
             _judge(layout, values, numbers, memory, live, flags)
+        flags += self._rules.marks
         return flags
 
     def _memory(self, tr: str, symbol: str) -> _Memory:

@@ -1,6 +1,6 @@
 """The writer's accounts: what is durable of which incarnation, published as acknowledgements, and closed when it is dead.
 
-`found_recv` is the receive time of the newest record that was found on the archive when a writer of this supervisor's life
+`found_recv` is the receive time of the producer's newest record that was found on the archive when a writer of this supervisor's life
 first opened it, or NOTHING_FOUND: from then on the service was blind. `committed` of a producer speaks of one incarnation at
 a time. When an incarnation is dead, its lane read to the end and everything committed, its session is *closed*: its count
 moves to `closed`, and what it had taken on and never delivered is the difference to the supervisor's `accepted`. Closing
@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from observer.archive.recovery import Newest
 from observer.board import TRACKS, Board, pack, unpack
-from observer.delivery.batch import Batch
+from observer.delivery.batch import Batch, session_letter
 from observer.delivery.intake import Intake
 
 NOTHING_FOUND = 1
@@ -48,22 +49,26 @@ class Accounts:
                 self._durable[producer, track] = {of: seq} if of else {}
         self.learn(shown)
 
-    def found(self, newest: Mapping[str, int]) -> None:
+    def found(self, newest: Newest) -> None:
         """The archive was opened: what of an earlier life is the newest on it, if that is not known yet.
 
+        A producer that had no session in that life takes over from those that had, and so from the one that came least far.
+
         Args:
-            newest: receive time of its newest record by data track, wall ns.
+            newest: of that life.
         """
         for producer in self._producers:
             for track in TRACKS:
                 if not self._word(producer, track, "found_recv"):
-                    self._set(producer, track, "found_recv", newest.get(track, NOTHING_FOUND))
+                    came = newest.get(track, {})
+                    least = min(came.values(), default=NOTHING_FOUND)
+                    self._set(producer, track, "found_recv", came.get(session_letter(producer), least))
 
     def learn(self, shown: Mapping[tuple[str, int, str], int]) -> None:
         """Take in what files show, now durable, beyond what is known; ``shown`` as at the start."""
         for (letter, of, track), seq in shown.items():
             for producer in (*self._producers, self._instance):
-                if producer[0] == letter and seq > self._durable[producer, track].get(of, 0):
+                if session_letter(producer) == letter and seq > self._durable[producer, track].get(of, 0):
                     self._durable[producer, track][of] = seq
                     self._publish_living(producer, track)
 

@@ -40,7 +40,7 @@ log = logging.getLogger("observer.collector")
 SETTLE_S = 3.0  # until the broker's history shows what was just traded
 AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
-WAIT_S = 0.2
+LOOK_S = 0.05
 MOST_JOBS = 20_000
 
 
@@ -165,11 +165,11 @@ class Backfiller:
         with self._lock:
             self._jobs.pop(hole, None)
 
-    def turn(self) -> None:
-        """Fill the hole that has been due longest, if one is. Nothing that goes wrong with it is raised."""
+    def turn(self) -> bool:
+        """Fill the hole that has been due longest; False when none is. Nothing that goes wrong with it is raised."""
         job = self._next() if self._archive_takes() else None
         if job is None:
-            return
+            return False
         try:
             self._work(job)
         except BrokerError as error:
@@ -177,6 +177,7 @@ class Backfiller:
         except Exception:  # the thread's outer boundary: live data must not suffer
             log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
             self._leave(job, "a defect of Observer, which its log shows")
+        return True
 
     def _add(self, missing: Missing, settle_s: float) -> None:
         """One that waits already is not taken a second time; one too many stays in the ledger, which is read again."""
@@ -259,7 +260,7 @@ class Backfiller:
         sent = False
         while time.monotonic() < end and self._outlet.filled < fill.number:
             sent = sent or self._outlet.send_fill(fill)
-            if self._stopping.wait(WAIT_S / 4):
+            if self._stopping.wait(LOOK_S):
                 return False
         return self._outlet.filled >= fill.number
 

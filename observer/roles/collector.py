@@ -15,11 +15,14 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from observer.archive.fallback import fallback_dir
 from observer.board import Cell
 from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
+from observer.collectors import number_of
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
@@ -35,7 +38,9 @@ from observer.kis.reconnect import Reconnect
 from observer.kis.rest import Quotations
 from observer.kis.stream import Stream
 from observer.kis.subscriptions import Subscriptions
+from observer.kis.universe import Universe
 from observer.model.fields import MULTI_PRICE, SINGLE_PRICE, is_trade
+from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
@@ -44,16 +49,21 @@ from observer.roles.backlog import Backlog
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
+from observer.roles.neighbours import Neighbours
 from observer.roles.poll_gaps import PollGaps, look_from, polls_reader
 from observer.roles.polling import SwingPoller
+from observer.roles.portion import Portion
 from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
 from observer.roles.stores import takes_fills
 from observer.roles.tail_check import TailCheck
+from observer.roles.thinning import Thinning
 from observer.roles.tick_gaps import TickGaps, trades_reader
+from observer.roles.universe_telling import UniverseTeller, download_from
 from observer.roles.untold import Untold
+from observer.status.view import JANITOR
 
 log = logging.getLogger("observer.collector")
 
@@ -72,7 +82,8 @@ def main(context: Context) -> int:
     Raises:
         ConfigError: there are no credentials.
     """
-    collector = Collector(context, load_credentials(context.settings.environ))
+    pairs = load_credentials(context.settings.environ, context.settings.config.kis.keys)
+    collector = Collector(context, pairs[number_of(context.instance) - 1])
     collector.start()
     while not context.stopping.is_set() and not collector.broken():
         collector.turn()
@@ -85,7 +96,7 @@ class Collector:
 
     Args:
         context: the role's.
-        credentials: of the broker.
+        credentials: of the broker, ours alone.
     """
 
     def __init__(self, context: Context, credentials: Credentials) -> None:
@@ -93,13 +104,16 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents = Untold(self._producer, self._cell("blind_from"))
+        self._incidents: list[Untold] = []
         self._gaps = Untold(self._producer, self._cell("gap_from"))
         self._polls = Untold(self._producer, self._cell("poll_from"))
         self.polled: ReadBack | None = None
+        self._neighbours = Neighbours(context.board, context.instance)
+        self._portion = Portion(config, context.instance)
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
-        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir)
+        self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"), self._cell("rest_gap_at"))
+        self._keyring = Keyring(credentials, self._transport, context.settings.paths.cache_dir, self._place)
         self.sources: list[Source] = []
         self.blind: dict[str, Blindness] = {}
         self.flows: dict[str, Flow] = {}
@@ -107,7 +121,7 @@ class Collector:
         self._note_at = 0.0
         self._look_at = 0
         self._build_swing()
-        self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in config.scalp.symbols)
+        self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in self._portion.scalp)
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
         self.earlier: ReadBack | None = None
@@ -144,9 +158,11 @@ class Collector:
             for flow in self.flows.values():
                 flow.tick(now)
             self._watch(now)
-            self._incidents.tick()
+            for incidents in self._incidents:
+                incidents.tick()
             self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
             self._polls.tick()
+            self.thinning.tick(wall_ns())
             self._gaps.tick()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
@@ -170,6 +186,9 @@ class Collector:
             time.sleep(TICK_S)
         for flow in self.flows.values():
             flow.flush()
+        self.thinning.finish()
+        for blindness in self.blind.values():
+            blindness.stop(wall_ns())
         drained = self._producer.drain(deadline, self._context.beat)
         self._transport.close()
         if not drained:
@@ -180,34 +199,51 @@ class Collector:
     def _build_swing(self) -> None:
         context, config = self._context, self._context.settings.config
         paper = config.kis.environment == "paper"
-        rules = GuardRules(asked={SINGLE_PRICE if paper else MULTI_PRICE: frozenset(config.swing.symbols)})
+        tr = SINGLE_PRICE if paper else MULTI_PRICE
+        rules = GuardRules()
         if config.market.calendar == "krx":
             rules.business_date = self._business_date
         flow = self._flow("swing", rules)
-        blindness = self._blindness("swing", config.swing.interval, None) if config.swing.symbols else None
+        blindness = self._blindness("swing", config.swing.interval * max(EVERY), None) if self._portion.polls else None
         source = Source("swing", self._run_poller)
-        self.pace = Pace(config.kis.requests_per_second, self._cell("rest_next"), self._cell("rest_gap"))
         self.quotations = Quotations(self._transport, self._keyring, self.pace, context.stopping, source.beat)
         nxt = any(tr.startswith(("H0NX", "H0UN")) for tr in config.scalp.trs) and bool(config.scalp.symbols)
         calendar = TradingCalendar(config.market.calendar, nxt)
         self.keeper = CalendarKeeper(calendar, context.settings.paths.cache_dir, None if paper else self.quotations.chk_holiday)
         put_system, room = self._producer.put_system, self._producer.room
         told = blindness.told if blindness is not None else deque()
-        self.poll_gaps = PollGaps(SINGLE_PRICE if paper else MULTI_PRICE, config.swing.interval, self._polls, told)
+
+        def follow(asked: frozenset[str]) -> None:
+            rules.asked = {tr: asked}
+
+        universe = Universe(
+            self._portion.swing, config.swing.min_close, context.settings.paths.cache_dir,
+            download_from(config.kis.effective_master_url) if self._portion.master else None,
+            self.keeper.open_day, follow,
+        )  # fmt: skip
+        self._symbols = universe.symbols
+        self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
+        self.poll_gaps = PollGaps(tr, config.swing.interval, self._polls, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
+        self.thinning = Thinning(
+            self._polled, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
+            self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
+        )  # fmt: skip
         self.poller = SwingPoller(
-            lambda due_ns: config.swing.symbols, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
-            self._cell("poll_cycle"),
+            self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
+            self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
         self.sources.append(source)
         if blindness is not None:
             self._look_back_at_polls(blindness.predecessor)
+        elif self._polls.inherited:  # whose symbols they are now, may be yet to come
+            self._polls.begin(EARLIER, self._polls.inherited)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
-        flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(config.scalp.symbols))))
+        flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(self._portion.scalp))))
         blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
         self._find_gaps(flow, blindness)
         source = Source("scalp", self._run_stream)
@@ -221,7 +257,7 @@ class Collector:
             self.subscriptions,
             Reconnect(self._cell("ws_attempts"), self._cell("ws_next")),
             self.scalp,
-            self.keeper.receiving,
+            lambda now_ns: self._neighbours.gone() and self.keeper.receiving(now_ns),
             context.stopping,
         )
         self.sources.append(source)
@@ -242,7 +278,8 @@ class Collector:
         filler = self.backfiller = Backfiller(
             calls, self._gaps, self._producer, paths.asset_dir, roll_s, context.stopping, lambda: takes_fills(context.board), settled
         )
-        backlog = self.backlog = Backlog(filler, context.stopping, request_path(paths), tail.turn)
+        requests = request_path(paths) if self._portion.first else None
+        backlog = self.backlog = Backlog(filler, context.stopping, requests, tail.turn, self._portion.fills)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
         flow.taken = gaps.taken
 
@@ -256,19 +293,26 @@ class Collector:
 
         self.earlier = ReadBack("earlier trades", trades_reader(self._roots, trades, self._producer.session, found), self._hangs)
 
+    def _polled(self, due_ns: int) -> Sequence[str]:
+        """The symbols that we poll in the cycle that is due then, wall ns."""
+        return self._symbols(due_ns) if self._neighbours.gone() else ()
+
     def _look_back_at_polls(self, before: Predecessor) -> None:
         # As for the trades: what may have been missed is not to be forgotten before it was looked for.
         self._polls.begin(EARLIER, self._polls_from(before))
 
         def found(polled: Polled, since_ns: int) -> None:
             self.poll_gaps.earlier(polled, before.from_ns if before.of_earlier_life else 0)
+            self.thinning.earlier(lambda due_ns: polled.left_out(due_ns, self.poller.interval_ns), self.poller.due_at(wall_ns()))
             self.poller.missed_since(since_ns)
             self._polls.release(EARLIER)
 
-        self.polled = ReadBack("earlier polls", polls_reader(self._roots, found), self._hangs)
+        self.polled = ReadBack("earlier polls", polls_reader(self._roots, self.poller.interval_ns, found), self._hangs)
 
     def _polls_from(self, before: Predecessor) -> int:
-        return look_from(self.poller, before.from_ns, self._polls.inherited, earlier_life=before.of_earlier_life)
+        untold = [word for word in (self._polls.inherited, self._neighbours.polls_since_ns) if word]
+        newest_ns = self._neighbours.polled_least(before.from_ns)
+        return look_from(self.poller, newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
 
     def _roots(self) -> list[Path]:
         paths = self._context.settings.paths
@@ -294,6 +338,9 @@ class Collector:
         assert self.stream is not None, "the thread starts after everything is built"
         self.stream.run()
 
+    def _place(self) -> AbstractContextManager[bool]:
+        return self.pace.place(self._context.stopping, lambda: None)
+
     def _business_date(self) -> str:
         return self.keeper.calendar.business_date(wall_ns())
 
@@ -305,24 +352,32 @@ class Collector:
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
         predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        self.blind[track] = Blindness(track, self._incidents, predecessor, deadline, silent_after_s)
+        incidents = Untold(self._producer, self._cell(f"blind_from_{track}"))  # one that polls left untold says nothing of ticks
+        self._incidents.append(incidents)
+        alone = self._portion.alone if track == "scalp" else ()
+        self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
 
     def _watch(self, now: int) -> None:
         """Look whether a track is blind."""
         wall = wall_ns()
         calendar = self.keeper.calendar
+        self._neighbours.look()
         if "swing" in self.blind:
-            if self.polled is not None and (before := self.blind["swing"].predecessor).known():
+            before = self.blind["swing"].predecessor
+            if self.polled is not None and before.known() and self._neighbours.closed():
                 self.polled.turn(self._polls_from(before))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
+        elif self._neighbours.closed():
+            self._polls.release(EARLIER)
         if self.stream is not None:
             state, receiving, trading = self.stream.state, calendar.receiving(wall), calendar.trading(wall)
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
             before = self.blind["scalp"].predecessor
-            if self.earlier is not None and before.known():
-                self.earlier.turn(min(before.from_ns, self._gaps.inherited or before.from_ns))
+            if self.earlier is not None and before.known() and self._neighbours.closed():
+                since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
+                self.earlier.turn(min(ns for ns in since if ns))
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

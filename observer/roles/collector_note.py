@@ -52,19 +52,24 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
         "widths": collector.scalp.decoder.widths if collector.scalp else {},
         "gaps": _gaps(collector),
         "window": {"bytes": window.held_bytes, "limit": window.window_bytes},
+        "universe": collector.universe.note(wall_ns()),
         "market": _market(collector.keeper.calendar, wall_ns()),
         "faults": faults,
     }
 
 
 def _gaps(collector: Collector) -> dict[str, int] | None:
-    filler = collector.backfiller
-    return None if filler is None else {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
+    filler, backlog = collector.backfiller, collector.backlog
+    if filler is None or backlog is None or not backlog.knows:  # else none would be open after each restart, until the archive was read
+        return None
+    return {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
 
 
 def current_faults(collector: Collector, config: Config) -> Iterator[Fault]:
     """Everything that is wrong now."""
     yield from _stream_faults(collector, config)
+    if (fault := collector.universe.fault(wall_ns())) is not None:
+        yield fault
     error = collector.swing.error
     if error is not None:
         severity = events.CRITICAL if error.action is Action.STOP else events.WARNING

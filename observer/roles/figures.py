@@ -15,6 +15,8 @@ from observer.clock import kst, kst_text, wall_ns
 from observer.delivery.batch import Batch
 from observer.sinks.store import Store
 
+RECENT_S = 30.0
+
 _KEPT = 512
 
 
@@ -23,26 +25,35 @@ class Figures:
 
     def __init__(self) -> None:
         self._commits: deque[float] = deque(maxlen=_KEPT)
+        self._ended: deque[float] = deque(maxlen=_KEPT)
         self._lags: deque[float] = deque(maxlen=_KEPT)
         self.bytes = 0
 
-    def committed(self, took_s: float, batches: list[Batch], size: int, now_ns: int) -> None:
+    def committed(self, took_s: float, batches: list[Batch], size: int, now_ns: int | None) -> None:
         """A commit is done.
 
         Args:
             took_s: its duration, seconds.
             batches: what it made durable.
             size: in bytes.
-            now_ns: wall ns.
+            now_ns: wall ns; None: they were received at another time, and how long they took says nothing.
         """
         self._commits.append(took_s * 1000)
+        self._ended.append(time.monotonic())
         # Of the oldest record of each batch: no record of it waited longer.
-        self._lags.extend((now_ns - batch.first_recv) / 1e6 for batch in batches if batch.track != "system")
+        if now_ns is not None:
+            self._lags.extend((now_ns - batch.first_recv) / 1e6 for batch in batches if batch.track != "system")
         self.bytes += size
 
     def commit_ms(self) -> dict[str, float | None]:
         """Median and 99th percentile of the duration of a commit, milliseconds."""
         return _percentiles(self._commits)
+
+    def commit_recent_ms(self) -> float | None:
+        """Median of the commits that ended within RECENT_S, milliseconds; None when there was none."""
+        since = time.monotonic() - RECENT_S
+        recent = deque(took for took, ended in zip(self._commits, self._ended, strict=True) if ended >= since)
+        return _percentiles(recent)["p50"]
 
     def lag_ms(self) -> dict[str, float | None]:
         """Median and 99th percentile of receive to durable, milliseconds."""

@@ -38,6 +38,7 @@ from observer.roles.untold import Untold
 log = logging.getLogger("observer.filler")
 
 INSTANCE = "filler"
+KEYS = 1  # the first app key fills for all
 WAIT_S = 0.05
 NOTE_S = 0.2
 TRIES = 3
@@ -52,7 +53,7 @@ def main(context: Context, request: Request) -> int:
     Raises:
         ConfigError: there are no credentials.
     """
-    filler = Filler(context, request, load_credentials(context.settings.environ))
+    filler = Filler(context, request, load_credentials(context.settings.environ, KEYS)[0])
     filler.start()
     while not context.stopping.is_set() and not filler.broken():
         filler.turn()
@@ -86,9 +87,10 @@ class Filler:
         self._producer = context.producer()
         self._untold = Untold(self._producer, context.board.cell(f"role.{context.instance}.gap_from"))
         self._transport = Transport(config.kis.effective_rest_url)
-        next_at, wider = (context.board.cell(f"role.{context.instance}.{word}") for word in ("rest_next", "rest_gap"))
-        pace = Pace(config.kis.requests_per_second, next_at, wider)
-        keyring = Keyring(credentials, self._transport, paths.cache_dir)
+        words = "rest_next", "rest_gap", "rest_gap_at"
+        next_at, wider, changed_at = (context.board.cell(f"role.{context.instance}.{word}") for word in words)
+        pace = Pace(config.kis.requests_per_second, next_at, wider, changed_at)
+        keyring = Keyring(credentials, self._transport, paths.cache_dir, lambda: pace.place(context.stopping, lambda: None))
         calls = Quotations(self._transport, keyring, pace, context.stopping, lambda: None)
         self._filler = Backfiller(
             calls, self._untold, self._producer, self._root, config.archive.roll.scalp, context.stopping, self._takes, self._settled, TRIES
@@ -143,15 +145,16 @@ class Filler:
         return EXIT_BUG if broken else EXIT_OK
 
     def _fill(self) -> None:
-        while not self._context.stopping.wait(WAIT_S):
+        pause_s = WAIT_S
+        while not self._context.stopping.wait(pause_s):
             if not self._asked or self._filler.overflowed:
                 self._read_ledger()
-            self._filler.turn()
+            pause_s = 0.0 if self._filler.turn() else WAIT_S
 
     def _read_ledger(self) -> None:
         began_ns = self._context.board.get("supervisor.started_wall")
         try:
-            entries = left_to_fill(read_ledger(self._root, self._request.day), self._request.symbols, again=True)
+            entries = left_to_fill(read_ledger(self._root, self._request.day, polls=False), self._request.symbols, again=True)
         except OSError as error:
             self._unread = f"{error.filename or self._root}: {error.strerror or error}"
             return

@@ -77,6 +77,7 @@ class Blindness:
         predecessor: the incarnations before.
         deadline_ns: when the restart is told with what is known, monotonic ns.
         silent_after_s: silence while trades go on that is an incident; None where it is none.
+        symbols: of the track those that are ours alone; empty where all are.
 
     Attributes:
         predecessor: how far it came.
@@ -84,9 +85,16 @@ class Blindness:
     """
 
     def __init__(
-        self, track: str, incidents: Untold, predecessor: Predecessor, deadline_ns: int, silent_after_s: float | None = None
+        self,
+        track: str,
+        incidents: Untold,
+        predecessor: Predecessor,
+        deadline_ns: int,
+        silent_after_s: float | None = None,
+        symbols: tuple[str, ...] = (),
     ) -> None:
         self._track = track
+        self._scope: dict[str, object] = {"track": track, **({"symbols": list(symbols)} if symbols else {})}
         self._incidents = incidents
         self.predecessor = predecessor
         self._deadline_ns = deadline_ns
@@ -110,6 +118,12 @@ class Blindness:
         if self._kind:
             with self._lock:
                 self._end_by(recv_ns)
+
+    def stop(self, now_wall: int) -> None:
+        """We are told to end (wall ns): who comes next, on another list perhaps, does not know since when we were blind."""
+        with self._lock:
+            if self._kind not in ("", "restart"):
+                self._tell(now_wall, complete=False)
 
     def look(self) -> None:
         """Look how far the predecessor came, before our own records hide it: oftener than a commit."""
@@ -193,7 +207,7 @@ class Blindness:
             "kind": kind,
             "from": kst_text(self._from),
             "to": kst_text(max(to_ns, self._from)),
-            "scope": {"track": self._track},
+            "scope": self._scope,
             "reason": self._reason,
             "complete": complete,
         }

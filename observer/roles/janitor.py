@@ -21,10 +21,12 @@ from observer import __version__
 from observer.board import TRACKS, Board, Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.config import Roll
+from observer.model.load import EVERY
 from observer.roles.chronicle import Chronicle
 from observer.roles.desk import Desk, Ticket
 from observer.roles.disk_watch import HUNG_S, DiskWatch
 from observer.roles.fault_entries import say_fault
+from observer.roles.load_watch import LoadWatch
 from observer.roles.role import Context
 from observer.roles.stores import PLACES
 from observer.roles.watches import BalanceWatch, ClockWatch, Fault, FaultWatch, MarkWatch, ShedWatch, missing_file
@@ -40,6 +42,7 @@ LOOK_S = 0.5
 PROCESSES_S = 2.0
 HEALTHY_AFTER_S = 1.0
 LAST_WORDS_S = 0.8
+HOUR_S = 3600
 
 
 def main(context: Context) -> int:
@@ -84,6 +87,7 @@ class Janitor:
         self._shed = ShedWatch({track: self._shed_seen(track).get() for track in TRACKS})
         self._marks = MarkWatch(settings.config.disk)
         self._clock = ClockWatch()
+        self._load = LoadWatch(context.board.cell(f"role.{context.instance}.load"))
         self._watch: FaultWatch | None = None
         self._processes = Processes()
         self._since: dict[tuple[str, str, str], float] = {}
@@ -129,7 +133,7 @@ class Janitor:
                 "disk": self.disk.disks, "growth": self.disk.growth, "retention": self.disk.retaining.said,
                 "compress": self.disk.compression.next,
                 "ballast": {"bytes": self.disk.retaining.ballast.held, "state": self.disk.retaining.ballast.state},
-                "processes": self._processes.figures(self._board, now), "faults": own,
+                "processes": self._processes.figures(self._board, now), "load": self._load.measures._asdict(), "faults": own,
             }
         )  # fmt: skip
 
@@ -150,6 +154,7 @@ class Janitor:
         for track, count in self._shed.seen.items():
             self._shed_seen(track).set(count)
         faults += self._marks.look(self.disk.disks, wall_s)
+        faults += self._load.look(now, wall_s, report.view["tracks"], report.view["archive"]["commit_recent_ms"])
         faults += self._missing_files(report, wall_s)
         for fault in faults:
             key = fault["kind"], fault["class"], str(fault.get("path") or "")
@@ -164,7 +169,7 @@ class Janitor:
             return []  # nothing was measured yet, or the files are elsewhere: that fault is stated already
         recall = report.recall
         expected = {
-            "swing": recall.polling_s if config.swing.symbols else None,
+            "swing": recall.polling_s if config.swing.polls and self._polled_hourly(report) else None,
             "scalp": recall.trading_s if config.scalp.symbols and config.scalp.trs else None,
         }
         return [
@@ -176,6 +181,10 @@ class Janitor:
                 )
             )
         ]  # fmt: skip
+
+    def _polled_hourly(self, report: Report) -> bool:
+        """Whether a poll is due in each hour also as they are thinned out now."""
+        return self._context.settings.config.swing.interval * EVERY[report.view["load"]["level"]] <= HOUR_S
 
     def _tell_changes(self, own: list[Fault], wall_s: float) -> None:
         if self._watch is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from observer.archive import fallback
 from observer.archive.faults import TRIED_AGAIN, ChangedError, ForeignError, Found, Outage, Standing, why_not_return
+from observer.archive.recovery import newer_of
 from observer.archive.slots import OpenSegment
 from observer.board import PROBER
 from observer.clock import mono_ns, wall_ns
@@ -94,7 +95,7 @@ class Placement:
         try:
             self._work(self._store, idle_s)
         except OSError as error:
-            self._refused(error, time.monotonic())
+            self._refused(self._store.blame(error), time.monotonic())
         return True
 
     def finish(self) -> None:
@@ -251,13 +252,12 @@ class Placement:
 
     def _first_recording(self, store: Store) -> Recording:
         """Begin with what the files of both stores show, if an earlier life or an earlier writer left something on the fallback."""
-        shown, newest = dict(store.sink.shown), dict(store.sink.newest)
+        shown, newest = dict(store.sink.shown), store.sink.newest
         other = self._look_at_fallback() if store.name == ARCHIVE else None
         if other is not None:
             for key, seq in other.sink.shown.items():
                 shown[key] = max(seq, shown.get(key, 0))
-            for track, recv in other.sink.newest.items():
-                newest[track] = max(recv, newest.get(track, 0))
+            newest = newer_of(newest, other.sink.newest)
         recording = Recording(self._context, store, shown, self._context.beat)
         if store.name == ARCHIVE:  # else what was recorded before this service's life is not known yet
             recording.found(newest)

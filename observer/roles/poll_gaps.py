@@ -10,10 +10,11 @@ successor looks on the archive what came of the cycles from there on (`observer.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,8 @@ from observer.gaps.polled import NOTHING, Polled, read_polled
 from observer.model import events
 from observer.roles.reading_back import PAUSE_S
 from observer.roles.untold import Untold
+
+log = logging.getLogger("observer.collector")
 
 LATE_S: Final = 120
 MOST_A_TICK: Final = 50  # a whole day may have been missed, and the main loop must beat
@@ -49,7 +52,7 @@ class PollGaps:
         self._first_due: int | None = None
         self._first: dict[str, list[int]] = {}  # quotes that may count for a cycle before our first one, or for that
         self._last: dict[str, int] = {}
-        self._waiting: dict[int, set[str]] = {}
+        self._waiting: dict[int, tuple[str, ...]] = {}  # a set of thousands takes eight times as much, and a day has 700 cycles
         self._begun: set[int] = set()  # cycles that are polled …
         self._ended: set[int] = set()  # … and those for which a quote counts that may not be durable yet
         self._before: Polled | None = None  # not looked yet
@@ -78,8 +81,8 @@ class PollGaps:
                 for symbol in came:
                     self._first.setdefault(symbol, []).append(recv_ns)
             for due_ns, waiting in self._waiting.items():
-                if recv_ns <= due_ns + LATE_S * SECOND_NS and waiting & came:
-                    waiting -= came
+                if recv_ns <= due_ns + LATE_S * SECOND_NS and len(left := _without(waiting, came.__contains__)) < len(waiting):
+                    self._waiting[due_ns] = left
                     self._ended.add(due_ns)
 
     def earlier(self, polled: Polled, until_ns: int) -> None:
@@ -92,20 +95,21 @@ class PollGaps:
         with self._lock:
             self._before, self._before_ns = polled, until_ns
             for due_ns, waiting in self._waiting.items():
-                waiting -= {symbol for symbol in waiting if self._is_known(symbol, due_ns)}
+                self._waiting[due_ns] = _without(waiting, self._known(due_ns))
 
-    def missed(self, due_ns: int, symbols: Iterable[str]) -> None:
+    def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         """The cycle of ``due_ns`` (wall ns) is over, or never was, and did not reach ``symbols``.
 
         One before this process's first quotes may be told later: what came within LATE_S of it, or before the next one, counts.
         """
         with self._lock:
-            missing = {symbol for symbol in symbols if not self._came(symbol, due_ns)}
-            if len(missing) < len(set(symbols)):
+            missing = _without(symbols, self._came(due_ns))
+            if len(missing) < len(symbols):
                 self._ended.add(due_ns)  # that it came counts once it is durable
-            missing -= {symbol for symbol in missing if self._is_known(symbol, due_ns)}
-            if missing:
-                self._waiting.setdefault(due_ns, set()).update(missing)
+            known, waiting = self._known(due_ns), self._waiting.get(due_ns, ())
+            told = set(waiting)
+            if missing := _without(missing, lambda symbol: symbol in told or known(symbol)):
+                self._waiting[due_ns] = (*waiting, *missing)
             self._keep()
 
     def tick(self, now_ns: int, durable: Callable[[], bool]) -> None:
@@ -144,16 +148,18 @@ class PollGaps:
         """Of our first cycle, which the collector before may have polled, not before the archive was looked at."""
         return self._before is not None or (self._first_due is not None and due_ns > self._first_due)
 
-    def _came(self, symbol: str, due_ns: int) -> bool:
-        """Whether a quote of ours counts for a cycle."""
-        return any(due_ns <= recv_ns <= self._end(due_ns) for recv_ns in (*self._first.get(symbol, ()), self._last.get(symbol, 0)))
+    def _came(self, due_ns: int) -> Callable[[str], bool]:
+        """Says of a symbol whether a quote of ours counts for a cycle."""
+        first, last, end_ns = self._first, self._last, self._end(due_ns)
+        return lambda symbol: (
+            due_ns <= last.get(symbol, 0) <= end_ns or any(due_ns <= recv_ns <= end_ns for recv_ns in first.get(symbol, ()))
+        )
 
-    def _is_known(self, symbol: str, due_ns: int) -> bool:
-        """Whether the archive held one before, or said that it is missing, or nobody asked for it."""
-        before = self._before or NOTHING
-        if before.answered(symbol, due_ns, self._end(due_ns)) or (kst_seconds_text(due_ns), symbol) in before.told:
-            return True
-        return due_ns < self._before_ns and not before.knows(symbol)
+    def _known(self, due_ns: int) -> Callable[[str], bool]:
+        """Says of a symbol whether the archive held one before, or said that it is missing, or nobody asked for it."""
+        before, end_ns = self._before or NOTHING, self._end(due_ns)
+        told, unasked = set(before.told.get(kst_seconds_text(due_ns), ())), due_ns < self._before_ns
+        return lambda symbol: symbol in told or before.answered(symbol, due_ns, end_ns) or (unasked and not before.knows(symbol))
 
     def _data(self, due_ns: int, end_ns: int, symbols: list[str]) -> dict[str, Any]:
         return {
@@ -172,6 +178,10 @@ class PollGaps:
         return next((kind for kind, start, end in reversed(list(self._incidents)) if start <= end_ns and end >= due_ns), MISSED_POLL)
 
 
+def _without(symbols: Iterable[str], gone: Callable[[str], bool]) -> tuple[str, ...]:
+    return tuple(symbol for symbol in symbols if not gone(symbol))
+
+
 class Cycles(Protocol):
     """What is needed of the poller."""
 
@@ -181,30 +191,31 @@ class Cycles(Protocol):
         """When the cycle that holds ``now_ns`` was due, both wall ns."""
 
 
-def look_from(cycles: Cycles, newest_ns: int, inherited_ns: int, *, earlier_life: bool) -> int:
+def look_from(cycles: Cycles, newest_ns: int, untold_ns: int | None, *, earlier_life: bool) -> int:
     """From which cycle on a new collector looks what was missed: when it was due, wall ns.
 
     Args:
         cycles: the poller's.
-        newest_ns: the newest durable quote of those before; the supervisor's start where there is none.
-        inherited_ns: the word that the collector before left; 0 when everything was settled.
+        newest_ns: the newest durable quote of those before, of that which came least far; the supervisor's start where there is none.
+        untold_ns: the oldest word that one of them left; None when everything was settled.
         earlier_life: that quote is of an earlier service, whose word is gone: what waited to be late was due before it.
     """
-    if earlier_life:
-        return cycles.due_at(newest_ns - int(LATE_S * SECOND_NS))
-    after = cycles.due_at(newest_ns) + cycles.interval_ns
-    return min(after, inherited_ns or after)
+    after = cycles.due_at(newest_ns - int(LATE_S * SECOND_NS)) if earlier_life else cycles.due_at(newest_ns) + cycles.interval_ns
+    return after if untold_ns is None else min(after, untold_ns)
 
 
-def polls_reader(roots: Callable[[], list[Path]], found: Callable[[Polled, int], None]) -> Callable[[int], None]:
+def polls_reader(roots: Callable[[], list[Path]], interval_ns: int, found: Callable[[Polled, int], None]) -> Callable[[int], None]:
     """What reads the polls that the archive holds, as `observer.roles.reading_back.ReadBack` wants it.
 
     Args:
         roots: the archive and the fallback.
-        found: takes what was read, and from when on that was, wall ns.
+        interval_ns: so much more is read: a cycle before the first one shows which symbols were polled.
+        found: takes what was read, and from which cycle on it is to be judged, wall ns.
     """
 
     def read(since_ns: int) -> None:
-        found(read_polled(roots(), kst_day(wall_ns()), since_ns, lambda: time.sleep(PAUSE_S)), since_ns)
+        polled = read_polled(roots(), kst_day(wall_ns()), since_ns - interval_ns, lambda: time.sleep(PAUSE_S))
+        found(polled, since_ns)
+        log.info("%d symbols were polled by earlier sessions lately", len(polled.quotes))
 
     return read

@@ -4,8 +4,9 @@
     call call call   (idle)      call call call …
 
 Guarantees: each answer is handed on at once, with the time at which it came; a cycle that takes longer than its interval,
-or in which the market closes, is cut, never carried over; coverage of every cycle is known; while the market is closed no
-call is made but the calendar's; after a refusal that only a person can mend, one call a minute is made.
+or in which the market closes, is cut, never carried over; coverage of every cycle is known; cycles that a clock set ahead leapt
+over never were, and are not missed; while the market is closed no call is made but the calendar's; after a refusal that only a
+person can mend, one call a minute is made.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from observer.clock import KST_OFFSET_S, SECOND_NS, day_start_ns, kst_day, mono_ns, wall_ns
+from observer.clock import KST_OFFSET_S, SECOND_NS, boot_ns, day_start_ns, kst_day, mono_ns, wall_ns
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.pacing import Local, Word
@@ -105,6 +106,7 @@ class SwingPoller:
         stopping: ends `run`.
         done: word with the number of the newest cycle that was polled to its end, by this poller or one before; it is not polled
             again. One that was left in the middle is: nobody knows of whom its quotes were.
+        between: called between two cycles, also while the market is closed, with the wall ns.
 
     Attributes:
         interval_ns: length of a cycle.
@@ -121,6 +123,7 @@ class SwingPoller:
         listener: PollListener,
         stopping: threading.Event,
         done: Word | None = None,
+        between: Callable[[int], None] = lambda now_ns: None,
     ) -> None:
         self._symbols = symbols
         self.interval_ns = int(interval_s * SECOND_NS)
@@ -130,8 +133,10 @@ class SwingPoller:
         self._listener = listener
         self._stopping = stopping
         self._done = done or Local()
+        self._between = between
         self._done_cycle = self._done.get()
         self._first_cycle = 0
+        self._turned_ns = boot_ns()
         self._lock = threading.Lock()
         self._pause_until = 0
         self.coverage = Coverage()
@@ -149,17 +154,20 @@ class SwingPoller:
                 if self._keeper.due(now) and self._keeper.refresh(now):
                     self._listener.answered()
                 self._turn(wall_ns())
+            self._between(wall_ns())
             if not self._keeper.polling(now):
                 self._listener.closed()
             self._stopping.wait(min(WAIT_S, self._until_next(wall_ns())))
 
     def _turn(self, now: int) -> None:
         cycle = self.cycle_of(now)
-        symbols = self._symbols(self._due(cycle))
-        if symbols and cycle != self._done_cycle and self._keeper.polling(now):
+        if cycle == self._done_cycle or not self._keeper.polling(now):
+            return
+        if symbols := self._symbols(self._due(cycle)):  # whoever is asked may count what this cycle leaves out
             with self._lock:
                 if self._first_cycle:
-                    self._miss(self._done_cycle + 1, cycle)
+                    self._miss(max(self._done_cycle, cycle - self._begun_since()) + 1, cycle)
+                self._turned_ns = boot_ns()
                 self._first_cycle = self._first_cycle or cycle
                 self._done_cycle = cycle
             self._listener.begun(self._due(cycle))
@@ -179,7 +187,12 @@ class SwingPoller:
             if not self._first_cycle:  # what follows, its first turn tells
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
+                self._turned_ns = boot_ns() - self.interval_ns
             self._miss(max(self.cycle_of(from_ns), today), self._first_cycle)
+
+    def _begun_since(self) -> int:
+        """How many cycles can have begun since the one before, however the wall clock was set meanwhile."""
+        return -((self._turned_ns - boot_ns()) // self.interval_ns)
 
     def _miss(self, start: int, end: int) -> None:
         """The cycles ``start`` … ``end`` - 1 never were."""

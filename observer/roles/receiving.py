@@ -29,6 +29,7 @@ from observer.roles.poll_gaps import PollGaps
 log = logging.getLogger("observer.collector")
 
 REST_SOURCE = "kis.rest"
+NAMED = 10
 PutSystem = Callable[[str, str, dict[str, Any]], int]
 
 
@@ -38,14 +39,14 @@ class FlowWords:
     Args:
         board: the board.
         instance: our instance name.
-        flow: what is counted.
+        flow: what is counted from now on.
     """
 
     def __init__(self, board: Board, instance: str, flow: Flow) -> None:
         self._flow = flow
         words = ("received", "rejected", "shed", "last_recv")
         self._received, self._rejected, self._shed, self._last_recv = (board.cell(f"flow.{instance}.{flow.track}.{word}") for word in words)
-        self._base = self._received.get(), self._rejected.get(), self._shed.get()
+        self._base = self._received.get() - flow.received, self._rejected.get() - flow.rejected, self._shed.get() - flow.shed
 
     def coming(self, count: int, recv_ns: int) -> None:
         """``count`` snapshots are about to enter the flow."""
@@ -216,12 +217,14 @@ class SwingReceiver:
 
     def unknown(self, symbols: tuple[str, ...]) -> None:
         """KIS left ``symbols`` out of an answer: said once each and day."""
-        for symbol in symbols:
-            if symbol not in self.unknown_symbols:
-                self.unknown_symbols.add(symbol)
-                log.warning("KIS does not answer for %s: check [swing] symbols", symbol)
-                data = {"tr": "", "symbol": symbol, "code": "MISSING", "message": "left out of the answer"}
-                self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data)
+        fresh = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+        if not fresh:
+            return
+        self.unknown_symbols.update(fresh)
+        log.warning("KIS does not answer for %d symbols, such as %s: check [swing] symbols", len(fresh), ", ".join(fresh[:NAMED]))
+        for symbol in fresh:
+            data = {"tr": "", "symbol": symbol, "code": "MISSING", "message": "left out of the answer"}
+            self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data)
 
 
 def _snapshot(tr: str, row: dict[str, str], recv_ns: int, track: str) -> Snapshot:

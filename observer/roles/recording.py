@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from observer.archive.recovery import Newest
 from observer.archive.seals import Seal
 from observer.board import pack
 from observer.clock import kst_text, wall_ns
@@ -147,7 +148,7 @@ class Recording:
         self._skip(self._outbox.session, self._accounts.resume(self._context.instance, self._context.incarnation))
         store.sink.publish()  # not before: see `JsonlFileSink.recover`
 
-    def found(self, newest: Mapping[str, int]) -> None:
+    def found(self, newest: Newest) -> None:
         """The archive was opened; ``newest`` as for `Accounts.found`."""
         self._accounts.found(newest)
 
@@ -193,6 +194,7 @@ class Recording:
             "unacknowledged": self._uncommitted_bytes,
             "files": file_facts(self._board, self._store),
             "commit_ms": self._figures.commit_ms(),
+            "commit_recent_ms": self._figures.commit_recent_ms(),
             "lag_ms": self._figures.lag_ms(),
             "sinks": self._bus.states(),
             "recovered": self._store.sink.torn,
@@ -315,7 +317,8 @@ class Recording:
         if self._uncommitted:
             self._context.progress()
             batches = [batch for _, batch, _ in self._uncommitted]
-            self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, wall_ns())
+            now_ns = None if self._context.settings.replayed_day else wall_ns()
+            self._figures.committed(time.monotonic() - began, batches, self._uncommitted_bytes, now_ns)
         self._uncommitted.clear()
         self._uncommitted_bytes = 0
 
@@ -334,9 +337,14 @@ class Recording:
                 self._board.cell(f"flow.{self._sessions[session][0]}.{track}.resend").add()
         self._uncommitted_bytes = sum(size for _, _, size in self._uncommitted)
 
+    def _replays(self) -> bool:
+        """Whether records of another time come, and not all of them have come."""
+        over = any(self._board.get(f"role.{name}.replayed") for name in self._board.instances)
+        return bool(self._context.settings.replayed_day) and not over
+
     def _seal(self, now: float) -> None:
         try:
-            seal = self._store.sink.step(wall_ns())
+            seal = self._store.sink.step(None if self._replays() else wall_ns())
         except OSError as error:
             self._seal_at = now + SEAL_AGAIN_S
             log.error("a segment could not be sealed: %s; trying again in %.0f s", error, SEAL_AGAIN_S)

@@ -59,6 +59,7 @@ class Retaining:
         self.ballast = Ballast(settings.paths.asset_dir, settings.config.disk.ballast, lambda: alive(True))
         self._config, self._paths = settings.config, settings.paths
         self._tell, self._stop, self._alive = tell, stop, alive
+        self._deletes = not settings.replayed_day
         self._known: Known | None = None
         self._told: Told | None = None
         self._remembered: dict[Path, str] = {}
@@ -74,6 +75,8 @@ class Retaining:
         Raises:
             OSError: the archive's filesystem does not answer.
         """
+        if not self._deletes:
+            return False
         if now >= self._regular_at:
             return True
         try:
@@ -99,7 +102,7 @@ class Retaining:
         Raises:
             OSError: something could not be deleted.
         """
-        if now < self._asked_at or why_missing(self._paths, self._config.archive.expect_mount) is not None:
+        if not self._deletes or now < self._asked_at or why_missing(self._paths, self._config.archive.expect_mount) is not None:
             return
         self._asked_at = now + ASKED_AGAIN_S
         given_up = self.ballast.give_up(now)

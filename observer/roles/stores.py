@@ -19,6 +19,7 @@ from observer.archive.segment import cut_to
 from observer.archive.slots import SlotTable
 from observer.archive.space import shares
 from observer.board import TRACKS, Board
+from observer.clock import day_start_ns
 from observer.settings import Settings
 from observer.sinks.store import ARCHIVE, FALLBACK, SLOT_WORDS, Store
 
@@ -59,6 +60,8 @@ class Stores:
         self._board = board
         self._beat = beat
         self._rolls = {"swing": rolls.swing, "scalp": rolls.scalp, "system": rolls.system}
+        # Of a replayed day no interval is over before its records have come again.
+        self._now_ns = day_start_ns(settings.replayed_day) if settings.replayed_day else None
         self._lock: int | None = None  # the archive's, kept while its disk is only full: the janitor deletes only while we have it
         self._fallback_device = 0  # not known
         self._doubt_the_silent()
@@ -119,7 +122,7 @@ class Stores:
             except OSError:
                 os.close(lock)
                 raise
-            store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, doubted=doubted)
+            store = Store(ARCHIVE, root.path, self._rolls, self._board, self._beat, lock, None, doubted, self._now_ns)
         except OSError as error:
             if class_of(error) == "space" and kept != -1:
                 self._lock, kept = kept, -1

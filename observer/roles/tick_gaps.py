@@ -144,7 +144,7 @@ class TickGaps:
         """What happened between the two trades; else what their counters say."""
         before, self._shed_before[hole.symbol] = self._shed_before.get(hole.symbol, 0), self._shed.get(hole.symbol, 0)
         for kind, start, end in reversed(list(self._incidents)):  # another thread may add one
-            if start <= hole.to_ns and end >= hole.from_ns:
+            if start <= hole.to_ns and end > hole.from_ns:  # with the record that ended it we saw again
                 return kind
         if self._restored.get((hole.tr, hole.symbol)) == hole.from_volume:
             return RESTART

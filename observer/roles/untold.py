@@ -51,6 +51,11 @@ class Untold:
         with self._lock:
             return not (self._open or self._waiting or self._told)
 
+    @property
+    def since_ns(self) -> int:
+        """The oldest `from` of all that is not durable, wall ns; 0 when everything is."""
+        return self._word.get()
+
     def begin(self, key: str, from_ns: int) -> None:
         """Something goes on since ``from_ns`` (wall ns) of which `end` will tell."""
         with self._lock:

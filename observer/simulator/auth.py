@@ -1,7 +1,8 @@
 """Access tokens and approval keys: who may ask, and when.
 
 Guarantees: one token a key for six hours, at most one issue a minute and key (403 EGW00133), a token that was revoked,
-expired or never issued is refused as KIS refuses it. Any key is an account except those that begin with `invalid`.
+expired or never issued is refused as KIS refuses it. Any key is an account except those that begin with `invalid`; accounts are
+numbered as they come, and so can be named without showing a key.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ class Auth:
         self.newest: dict[str, Token] = {}
         self.approvals: dict[str, tuple[str, int]] = {}
         self._issued_ns: dict[tuple[str, str], int] = {}
+        self._accounts: dict[str, int] = {}
+
+    def account_of(self, app_key: str) -> int:
+        """The number of the account that ``app_key`` belongs to, 1, 2, 3 … in the order in which they came; 0 when it never came."""
+        return self._accounts.get(app_key, 0)
 
     def token(self, body: Mapping[str, Any], now_ns: int) -> Answer:
         """`POST /oauth2/tokenP` at the wall time ``now_ns``."""
@@ -130,6 +136,7 @@ class Auth:
         return ""
 
     def _too_soon(self, what: str, app_key: str, now_ns: int, pause_s: float) -> bool:
+        self._accounts.setdefault(app_key, len(self._accounts) + 1)
         last = self._issued_ns.get((what, app_key))
         if last is not None and not self.terms.relaxed_tokens and now_ns - last < pause_s * SECOND_NS:
             return True

@@ -37,10 +37,12 @@ class Connection:
         sock: the accepted socket.
         peer: the client's address, for people.
         mono: now, monotonic nanoseconds.
+        away: HTTP status with which its handshake is refused; 0: it is not.
     """
 
-    def __init__(self, number: int, sock: socket.socket, peer: str, mono: int) -> None:
+    def __init__(self, number: int, sock: socket.socket, peer: str, mono: int, away: int = 0) -> None:
         self.number, self.sock, self.peer, self.since = number, sock, peer, mono
+        self._away = away
         self.app_key = ""
         self.subscriptions: set[tuple[str, str]] = set()
         self.ended = ""
@@ -172,7 +174,9 @@ class Connection:
 
     def _shake(self, request: Request) -> None:
         path = request.path.partition("?")[0].rstrip("/") or "/"
-        if path in PATHS or path.startswith("/tryitout/"):
+        if self._away:
+            response = self._protocol.reject(self._away, "the host is away\n")
+        elif path in PATHS or path.startswith("/tryitout/"):
             response = self._protocol.accept(request)
         else:
             response = self._protocol.reject(404, "no such path\n")

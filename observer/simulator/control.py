@@ -1,4 +1,5 @@
-"""The control side: `POST /control/<fault>` with a JSON object sets a fault, `GET /control/state` tells how things are.
+"""The control side: `POST /control/<fault>` with a JSON object sets a fault, `GET /control/state` tells how things are,
+`GET /control/arrivals` when each REST call came.
 
 Every fault is acknowledged with what it did. Times are seconds unless a name says `ms`.
 
@@ -10,9 +11,12 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     tokens   {"code":"EGW00133", "what":"token|approval", "seconds":60 and/or "calls":3}
     expire   {"code":"EGW00123", "approvals":false}                           every token ends now, approval keys if asked
     rate     {"seconds":2}                                                    EGW00201 for every quotation call
-    hold     {"seconds":30}                                                   OPSP8996 for every new session
+    hold     {"seconds":30, "account":0}                                      OPSP8996 for every new session, of one account if named
     refuse   {"seconds":5}                                                    new connections and REST calls are thrown out
+    maintain {"seconds":60}                                                   sessions are closed; REST answers 503 in HTML, WebSocket 503
+    burst    {"records":11}                                                   so many trades in every frame; 0 ends it
     grow     {"fields":2}                                                     so many more fields in every trade; 0 ends it
+    master   {"how":"missing|half|empty|few|garbage"}                          what becomes of the master files; "" ends it
     limit    {"registrations":20}                                             fewer subscriptions a session
     speed    {"rate":3000, "books_rate":0}                                    ticks and books a second
     clear    {}                                                               every fault ends
@@ -28,11 +32,14 @@ from observer.model.truth import NOBODY
 from observer.simulator.connection import Connection
 from observer.simulator.faults import FOR_EVER, Refusal
 from observer.simulator.host import Host
+from observer.simulator.market import BURST_MAX
+from observer.simulator.master import TROUBLES
 from observer.simulator.rest import Request
 from observer.simulator.terms import MAX_REGISTRATIONS, Answer
 
 PREFIX = "/control/"
 MANY = 1 << 30
+GOING_AWAY = 1001
 GARBAGE = (
     "0|H0STCNT0|001|005930^101530^61000",
     "0|H0STCNT0|002|" + "^".join(["1"] * 47),
@@ -73,7 +80,10 @@ class Control:
             "rate": self._rate,
             "hold": self._hold,
             "refuse": self._refuse,
+            "maintain": self._maintain,
+            "burst": self._burst,
             "grow": self._grow,
+            "master": self._master,
             "limit": self._limit,
             "speed": self._speed,
             "clear": self._clear,
@@ -84,6 +94,8 @@ class Control:
         name = request.path.removeprefix(PREFIX)
         if name == "state":
             return Answer(200, self.host.call(self.state)), 0.0
+        if name == "arrivals":
+            return Answer(200, {"arrivals": self.host.call(self.host.arrivals.told)}), 0.0
         if name not in self._faults or request.method != "POST":
             return Answer(404, {"error": f"no fault {name!r}", "faults": sorted(self._faults)}), 0.0
         try:
@@ -95,7 +107,9 @@ class Control:
         """How things are: connections, counts, faults in force. To be called in the host's loop."""
         host, mono = self.host, mono_ns()
         return {
-            "connections": [_connection_state(each, mono) for each in host.connections.values()],
+            "connections": [
+                {**_connection_state(each, mono), "account": host.auth.account_of(each.app_key)} for each in host.connections.values()
+            ],
             "accepted": host.accepted,
             "counts": {name: host.counts[name] for name in ("trades", "books", "sent", "skipped")},
             "rest": {"calls": dict(host.rest.calls), "refusals": dict(host.rest.refusals)},
@@ -165,17 +179,36 @@ class Control:
         return {"seconds": body["seconds"]}
 
     def _hold(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        self.host.faults.held_until = _end(body)
-        return {"seconds": body["seconds"]}
+        faults = self.host.faults
+        faults.held_until, faults.held_account = _end(body), _number(body, "account", 0)
+        return {"seconds": body["seconds"], "account": faults.held_account}
 
     def _refuse(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.faults.connections_refused_until = _end(body)
         return {"seconds": body["seconds"]}
 
+    def _maintain(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.host.faults.maintained_until = _end(body)
+        closed = self.host.open_connections()
+        for connection in closed:
+            self.host.cut(connection, "close", GOING_AWAY)
+        return {"seconds": body["seconds"], "connections": [each.number for each in closed]}
+
+    def _burst(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        self.host.faults.burst = _number(body, "records", BURST_MAX)
+        return {"records": self.host.faults.burst}
+
     def _grow(self, body: Mapping[str, Any]) -> dict[str, Any]:
         fields = _number(body, "fields", 1)
         self.host.faults.grown = "".join(f"^new{number}" for number in range(1, fields + 1))
         return {"fields": fields}
+
+    def _master(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        how = str(body.get("how", ""))
+        if how not in ("", *TROUBLES):
+            raise WrongParameter(f"how must be one of {', '.join(TROUBLES)}")
+        self.host.faults.master = how
+        return {"how": how}
 
     def _limit(self, body: Mapping[str, Any]) -> dict[str, Any]:
         self.host.terms.registrations = _number(body, "registrations", MAX_REGISTRATIONS)

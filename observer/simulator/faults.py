@@ -34,8 +34,12 @@ class Faults:
     skip_ratio: float = 0.0
     rate_refused_until: int = 0
     held_until: int = 0
+    held_account: int = 0
     connections_refused_until: int = 0
+    maintained_until: int = 0
+    burst: int = 0
     grown: str = ""
+    master: str = ""
     refusals: dict[str, Refusal] = field(default_factory=dict)
     rng: random.Random = field(default_factory=random.Random, repr=False)
 
@@ -62,13 +66,17 @@ class Faults:
         """Whether PINGPONG goes out."""
         return self.pings_in_silence or not self.silent(mono)
 
-    def held(self, mono: int) -> bool:
-        """Whether another session seems to hold every app key (OPSP8996)."""
-        return mono < self.held_until
+    def held(self, mono: int, account: int) -> bool:
+        """Whether another session seems to hold the app key of ``account`` (OPSP8996); `held_account` 0 is every one."""
+        return mono < self.held_until and self.held_account in (0, account)
 
     def connections_refused(self, mono: int) -> bool:
         """Whether new connections are thrown out at once."""
         return mono < self.connections_refused_until
+
+    def maintained(self, mono: int) -> bool:
+        """Whether the host is away and what stands in front of it answers."""
+        return mono < self.maintained_until
 
     def rate_refused(self, mono: int) -> bool:
         """Whether every quotation call earns EGW00201."""
@@ -91,7 +99,7 @@ class Faults:
 
     def state(self, mono: int) -> dict[str, Any]:
         """The faults in force, with the seconds they have left."""
-        ends = ("silent", "rate_refused", "held", "connections_refused")
+        ends = ("silent", "rate_refused", "held", "connections_refused", "maintained")
         left = {f"{name}_s": round(max(0, getattr(self, f"{name}_until") - mono) / 1e9, 3) for name in ends}
         return {
             **left,
@@ -99,6 +107,8 @@ class Faults:
             "rest_delay_ms": self.rest_delay_ns / 1e6,
             "skip_left": self.skip_left,
             "skip_ratio": self.skip_ratio,
+            "burst": self.burst,
             "grown": self.grown.count("^"),
+            "master": self.master,
             "refusals": {kind: asdict(refusal) for kind, refusal in self.refusals.items() if refusal.calls > 0 and mono < refusal.until},
         }

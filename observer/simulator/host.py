@@ -24,19 +24,22 @@ from typing import Any, TypeVar
 
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.model.truth import NOBODY, answer_line, event_line, record_line
+from observer.simulator.arrivals import Arrivals
 from observer.simulator.auth import Auth
 from observer.simulator.connection import Connection
 from observer.simulator.faults import Faults
-from observer.simulator.market import BOOK_TRS, TRADE_TRS, UNIFIED, Market, moment_at, on_nxt
+from observer.simulator.hours import Hours
+from observer.simulator.market import BOOK_TRS, TRADE_TRS, UNIFIED, Market, Told, moment_at, on_nxt
 from observer.simulator.rest import Request, Rest
 from observer.simulator.subscriptions import PINGPONG, Subscriptions
-from observer.simulator.terms import Answer, Terms
+from observer.simulator.terms import UNAVAILABLE, Answer, Terms, closed_for_maintenance
 from observer.simulator.truth import TruthFile
 
 log = logging.getLogger("observer.simulator")
 
 SLICE_S = 0.005
 IDLE_S = 0.5
+CLOSED_S = 0.05  # a market that is closed looks at the time so often
 BEHIND_S = 0.25  # a host that was held up makes good for so much, and forgets the rest
 CALL_S = 10.0
 
@@ -55,22 +58,26 @@ class Host:
         terms: the limits in force.
         truth: path of the truth file, or None.
         address: where the WebSocket side listens; port 0 takes any.
+        calendar: when the market trades, ``always`` or ``krx``.
 
     Raises:
         OSError: the address is taken, or the truth cannot be written.
     """
 
     def __init__(
-        self, seed: int, symbols: list[str], rate: float, books_rate: float, terms: Terms, truth: Path | None, address: tuple[str, int]
-    ) -> None:
+        self, seed: int, symbols: list[str], rate: float, books_rate: float, terms: Terms, truth: Path | None, address: tuple[str, int],
+        calendar: str = "always",
+    ) -> None:  # fmt: skip
         self.terms, self.rate, self.books_rate = terms, rate, books_rate
         self._listener = socket.create_server(address, backlog=128)
         self._listener.setblocking(False)
         self.port: int = self._listener.getsockname()[1]
         self._truth = TruthFile(truth)
-        self.market = Market(seed, symbols, moment_at(wall_ns()))
+        self.hours = Hours(calendar, wall_ns())
+        self.market = Market(seed, symbols, moment_at(wall_ns()), begun=self.hours.begun)
         self.auth = Auth(terms)
         self.faults = Faults(seed)
+        self.arrivals = Arrivals()
         self.rest = Rest(self.market, self.auth, terms, self.faults)
         self.subscriptions = Subscriptions(self.auth, terms, self.faults)
         self.connections: dict[int, Connection] = {}
@@ -117,8 +124,11 @@ class Host:
 
         def work() -> tuple[Answer | None, float]:
             wall, mono = wall_ns(), mono_ns()
+            self.arrivals.add(request.path, request.arrived)
             if self.faults.connections_refused(mono):
                 return None, 0.0
+            if self.faults.maintained(mono):
+                return closed_for_maintenance(), 0.0
             answer = self.rest.answer(request, wall, mono)
             if answer.rows:
                 self._truth.write([answer_line(wall, request.headers["tr_id"], answer.rows)])
@@ -189,7 +199,9 @@ class Host:
         if any(each.blocked or each.next_due() is not None for each in self.connections.values()):
             return SLICE_S
         waits = [IDLE_S, self.terms.ping_s if self.connections else IDLE_S]
-        if self.rate > 0 and self.market.trading:
+        if not self.hours.trading:
+            waits.append(CLOSED_S)
+        elif self.rate > 0 and self.market.trading:
             waits.append((1 - self._trade_credit) / self.rate)
         if self.books_rate > 0 and self._wanted_books:
             waits.append((1 - self._book_credit) / self.books_rate)
@@ -209,7 +221,8 @@ class Host:
             log.warning("a connection could not be accepted: %s", error)
             return
         self.accepted += 1
-        connection = Connection(self.accepted, sock, f"{peer[0]}:{peer[1]}", mono)
+        away = UNAVAILABLE if self.faults.maintained(mono) else 0
+        connection = Connection(self.accepted, sock, f"{peer[0]}:{peer[1]}", mono, away)
         if self.faults.connections_refused(mono):
             connection.reset("refused on purpose")
             return
@@ -268,11 +281,16 @@ class Host:
                 self._selector.unregister(key.fileobj)
 
     def _slice(self, mono: int, wall: int) -> None:
-        if wall // SECOND_NS != self._moment_second:
-            self._moment, self._moment_second = moment_at(wall), wall // SECOND_NS
         elapsed = min((mono - self._last) / SECOND_NS, BEHIND_S)
         self._last = mono
         lines: list[str] = []
+        if wall // SECOND_NS != self._moment_second:
+            self._moment, self._moment_second = moment_at(wall), wall // SECOND_NS
+            if self.hours.look(wall):
+                self._tell_trades(self.market.auction(self._moment), mono, wall, lines)
+            self.market.begun = self.hours.begun
+        if not self.hours.trading:
+            elapsed = 0.0
         self._trade(elapsed, mono, wall, lines)
         self._tell_books(elapsed, mono, wall, lines)
         self._truth.write(lines)
@@ -285,11 +303,14 @@ class Host:
         self._trade_credit += self.rate * elapsed
         moment, market = self._moment, self.market
         while self._trade_credit >= 1 and market.trading:
-            count, told = market.trade(moment)
+            count, told = market.trade(moment, self.faults.burst)
             self._trade_credit -= count
-            for tr, symbol, records in told:
-                self.counts["trades"] += len(records)
-                self._tell(tr, symbol, records, mono, wall, lines)
+            self._tell_trades(told, mono, wall, lines)
+
+    def _tell_trades(self, told: list[Told], mono: int, wall: int, lines: list[str]) -> None:
+        for tr, symbol, records in told:
+            self.counts["trades"] += len(records)
+            self._tell(tr, symbol, records, mono, wall, lines)
 
     def _tell_books(self, elapsed: float, mono: int, wall: int, lines: list[str]) -> None:
         if not self._wanted_books:

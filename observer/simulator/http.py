@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from observer.clock import mono_ns
 from observer.simulator.rest import Request
 from observer.simulator.terms import Answer
 
@@ -55,20 +56,21 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: no log line a request."""
 
     def _serve(self) -> None:
+        arrived = mono_ns()
         length = int(self.headers.get("content-length") or 0)
         raw = self.rfile.read(min(length, BODY_LIMIT))
         split = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
         query = dict(parse_qsl(split.query, keep_blank_values=True))
-        answer, wait_s = self.server.answering(Request(self.command, split.path, query, headers, _body(raw)))
+        answer, wait_s = self.server.answering(Request(self.command, split.path, query, headers, _body(raw), arrived))
         if wait_s:
             time.sleep(wait_s)
         if answer is None:
             self.close_connection = True
             return
-        payload = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode() if answer.file is None else answer.file
         self.send_response(answer.status)
-        self.send_header("Content-Type", JSON_UTF8)
+        self.send_header("Content-Type", JSON_UTF8 if answer.file is None else answer.file_type)
         self.send_header("Content-Length", str(len(payload)))
         for name, value in answer.headers.items():
             self.send_header(name, value)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 from observer.clock import KST, SECOND_NS, kst
 from observer.simulator.book import Book, tick_class
-from observer.simulator.tape import Moment, Tape
+from observer.simulator.tape import AUCTION_BITS, AUCTION_MIN, Moment, Tape
 
 KRX, NXT, UNIFIED = "J", "NX", "UN"
 TRADE_TRS = {"H0STCNT0": KRX, "H0NXCNT0": NXT, "H0UNCNT0": UNIFIED}
@@ -64,9 +64,10 @@ class Issue:
         symbol: the code.
         moment: when the simulator first heard of it.
         keep: trades that each channel's history holds.
+        begun: whether the day has a past, which nobody will ever see.
     """
 
-    def __init__(self, seed: int, symbol: str, moment: Moment, keep: int) -> None:
+    def __init__(self, seed: int, symbol: str, moment: Moment, keep: int, begun: bool = True) -> None:
         self.symbol, self.keep = symbol, keep
         self.name = NAMES.get(symbol, f"종목{symbol}")
         self.rng = random.Random(f"{seed}:{symbol}")
@@ -77,13 +78,14 @@ class Issue:
         self.base = base
         self.book = Book(self.rng, base)
         self.tapes = {KRX: self._tape(moment)}
-        self.tapes[KRX].live_so_far(self.traits, moment)
+        if begun:
+            self.tapes[KRX].live_so_far(self.traits, moment)
 
     def tape(self, venue: str, moment: Moment) -> Tape:
         """The channel of ``venue`` (`J`, `NX`, `UN`), opened now if nobody asked for it before."""
         if venue not in self.tapes:
             tape = self._tape(moment)
-            if venue == NXT and on_nxt(self.symbol):
+            if venue == NXT and on_nxt(self.symbol) and self.tapes[KRX].volume:
                 tape.live_so_far(self.traits, moment)
             elif venue == UNIFIED:
                 for part in (KRX, NXT):
@@ -106,6 +108,14 @@ class Issue:
             if unified is not None:
                 told.setdefault(UNIFIED, []).append(unified.tell(price, quantity, buying, moment))
         return [(TRADE_TR_OF[venue], self.symbol, records) for venue, records in told.items()]
+
+    def auction(self, moment: Moment) -> list[Told]:
+        """What an auction settles, in one trade on KRX; it counts as struck by the buyer, which of KIS's has no side."""
+        quantity = AUCTION_MIN + self.rng.getrandbits(AUCTION_BITS)
+        channels = [venue for venue in (KRX, UNIFIED) if venue == KRX or (venue in self.tapes and on_nxt(self.symbol))]
+        for venue in channels:
+            self.tapes[venue].auction = quantity
+        return [(TRADE_TR_OF[venue], self.symbol, [self.tapes[venue].tell(self.book.bid, quantity, True, moment)]) for venue in channels]
 
     def book_record(self, tr: str, moment: Moment) -> str:
         """The order book as ``tr`` tells it: 63 fields on KRX, 66 unified, 62 on NXT."""
@@ -140,10 +150,14 @@ class Market:
         symbols: the stocks that trade from the start; others join when they are subscribed.
         moment: the time now.
         keep: trades that each channel's history holds.
+        begun: whether stocks that join now have traded today.
+
+    Attributes:
+        begun: the same; the day goes on.
     """
 
-    def __init__(self, seed: int, symbols: Sequence[str], moment: Moment, keep: int = 10_000) -> None:
-        self.seed, self.keep, self.date = seed, keep, moment.date
+    def __init__(self, seed: int, symbols: Sequence[str], moment: Moment, keep: int = 10_000, begun: bool = True) -> None:
+        self.seed, self.keep, self.date, self.begun = seed, keep, moment.date, begun
         self.rng = random.Random(f"{seed}:market")
         self.issues: dict[str, Issue] = {}
         self.trading: list[Issue] = []
@@ -153,7 +167,7 @@ class Market:
     def issue(self, symbol: str, moment: Moment) -> Issue:
         """The stock ``symbol``, which must be known."""
         if symbol not in self.issues:
-            self.issues[symbol] = Issue(self.seed, symbol, moment, self.keep)
+            self.issues[symbol] = Issue(self.seed, symbol, moment, self.keep, self.begun)
         return self.issues[symbol]
 
     def join(self, symbol: str, moment: Moment) -> Issue:
@@ -163,17 +177,23 @@ class Market:
             self.trading.append(issue)
         return issue
 
-    def trade(self, moment: Moment) -> tuple[int, list[Told]]:
-        """What happens next: some stock trades, now and then several times at once. Returns the number of trades and the records by TR."""
+    def trade(self, moment: Moment, burst: int = 0) -> tuple[int, list[Told]]:
+        """What happens next: some stock trades, now and then several times at once, or ``burst`` times where that is asked for.
+        Returns the number of trades and the records by TR.
+        """
         if not self.trading:
             return 0, []
-        if moment.date != self.date:
-            self._new_day(moment.date)
+        self._begin(moment.date)
         draw = self.rng.random
         issue = self.trading[int(draw() * len(self.trading))]
         luck = draw()
         count = 1 if luck >= BURST_SHARE else 2 + int(luck / BURST_SHARE * (BURST_MAX - 1))
-        return count, issue.trade(count, moment)
+        return burst or count, issue.trade(burst or count, moment)
+
+    def auction(self, moment: Moment) -> list[Told]:
+        """An auction ends: every stock trades once."""
+        self._begin(moment.date)
+        return [told for issue in self.trading for told in issue.auction(moment)]
 
     def books(self, wanted: Sequence[tuple[str, str]], count: int, moment: Moment) -> Iterable[Told]:
         """``count`` order books of the (TR, symbol) pairs ``wanted``."""
@@ -181,7 +201,8 @@ class Market:
             tr, symbol = wanted[int(self.rng.random() * len(wanted))]
             yield tr, symbol, [self.issues[symbol].book_record(tr, moment)]
 
-    def _new_day(self, date: str) -> None:
-        self.date = date
-        for issue in self.issues.values():
-            issue.new_day(date)
+    def _begin(self, date: str) -> None:
+        if date != self.date:
+            self.date = date
+            for issue in self.issues.values():
+                issue.new_day(date)

@@ -15,7 +15,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from observer.clock import SECOND_NS
-from observer.simulator import quotes
+from observer.simulator import master, quotes
 from observer.simulator.auth import Auth
 from observer.simulator.faults import Faults
 from observer.simulator.market import KRX, NXT, UNIFIED, Issue, Market, known, moment_at
@@ -31,13 +31,14 @@ CLOCK = re.compile(r"^([01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]$")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request: method, path without query, query, headers (names in lower case) and JSON body."""
+    """One HTTP request: method, path without query, query, headers (names in lower case), JSON body, and when it came (monotonic ns)."""
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] = field(default_factory=dict)
+    arrived: int = 0
 
 
 class Rest:
@@ -74,6 +75,8 @@ class Rest:
         return found
 
     def _answer(self, request: Request, wall: int, mono: int) -> Answer:
+        if request.path.startswith(master.FOLDER):
+            return master.answer(request.path, self.market.trading, self.faults.master)
         if request.path.startswith("/oauth2/"):
             return self._oauth(request, wall, mono)
         if code := self.auth.wrong_headers(request.headers, wall):

@@ -92,7 +92,7 @@ class Subscriptions:
         holder = self.sessions.get(app_key)
         if holder is connection:
             return True
-        return holder is None and not self.faults.held(mono)
+        return holder is None and not self.faults.held(mono, self.auth.account_of(app_key))
 
     def _subscribe(self, connection: Connection, tr: str, symbol: str) -> Reply:
         pair = tr, symbol

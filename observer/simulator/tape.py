@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from observer.simulator.book import Book, tick_class
 
 HISTORY_COLUMNS = 7  # second of the day, price, quantity, cumulative volume, ask, bid, strength in 1/100
+AUCTION_MIN, AUCTION_BITS = 1_000, 16  # shares of an auction, and how many more at most
 LIMIT = 0.30  # KRX's daily price limit
 
 
@@ -110,7 +111,7 @@ class Tape:
         self.open = self.book.bid
         self.high, self.low = self.open + 5 * self.book.tick, self.open - 5 * self.book.tick
         self.open_hms, self.high_hms, self.low_hms = begun + "12", begun + "41", begun + "55"
-        self.auction = 1_000 + rng.getrandbits(16)
+        self.auction = AUCTION_MIN + rng.getrandbits(AUCTION_BITS)
         self.sells, self.buys = 100 + rng.getrandbits(12), 100 + rng.getrandbits(12)
         self.sold, self.bought = self.sells * (20 + rng.getrandbits(5)), self.buys * (20 + rng.getrandbits(5))
         self.volume = self.auction + self.sold + self.bought

@@ -17,6 +17,7 @@ MAX_REGISTRATIONS = 41
 MULTI_SYMBOLS = 30
 HISTORY_ROWS = 30
 BARS_TODAY, BARS_PAST = 30, 120  # minute bars in one answer
+UNAVAILABLE = 503
 PAPER_TRS = ("H0STCNT0", "H0STASP0")
 
 GATEWAY: dict[str, tuple[int, str]] = {
@@ -83,12 +84,20 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer: status, JSON body, KIS's own headers, and the rows in it that a client may record."""
+    """One HTTP answer: status, JSON body, KIS's own headers, the rows in it that a client may record; or a file instead of the body."""
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
     rows: list[dict[str, str]] = field(default_factory=list)
+    file: bytes | None = None
+    file_type: str = "application/zip"
+
+
+def closed_for_maintenance() -> Answer:
+    """What stands in front of the host answers while the host is away: no JSON."""
+    page = b"<html><head><title>503 Service Temporarily Unavailable</title></head><body><h1>503</h1><hr>openresty</body></html>"
+    return Answer(UNAVAILABLE, {}, file=page, file_type="text/html; charset=utf-8")
 
 
 def refused(code: str, text: str = "") -> Answer:

@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, help="the same seed tells the same story (default %(default)s)")
     add("--rate", type=float, default=10.0, metavar="N", help="trades a second over all stocks (default %(default)s)")
     add("--books-rate", type=float, default=2.0, metavar="N", help="order books a second, when subscribed (default %(default)s)")
+    add("--calendar", choices=("always", "krx"), default="always", help="when the market trades (default %(default)s)")
     add("--symbols", default=DEFAULT_SYMBOLS, help="codes, comma separated, or a number of made-up ones (default %(default)s)")
     add("--truth", type=Path, metavar="FILE", help="write what is made and sent to this file")
     add("--paper", action="store_true", help="be the paper-trading host")
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--rate and --books-rate must not be negative")
     ws, rest, control = address(args.ws), address(args.listen), address(args.control)
     try:
-        host = Host(args.seed, symbols, args.rate, args.books_rate, terms, args.truth, ws)
+        host = Host(args.seed, symbols, args.rate, args.books_rate, terms, args.truth, ws, args.calendar)
         servers = [serve(rest, host.answer, "rest"), serve(control, Control(host).answer, "control")]
     except OSError as error:
         raise UsageError(f"the simulator cannot start: {error}", "choose other addresses, or another --truth file") from error

@@ -5,7 +5,9 @@ It is what people watch first. At KST midnight it moves to `system/observer-YYYY
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from observer.archive.fallback import on_fallback, pending_flights
 from observer.archive.layout import FLIGHT, flight_path, parse_flight
 from observer.archive.root import make_dirs
 from observer.archive.segment import Segment
-from observer.clock import kst_day, wall_ns
+from observer.clock import KST, kst_day, wall_ns
 from observer.paths import sync_dir
+
+TAIL = 64 * 1024  # bytes; a line has far fewer
 
 
 class FlightRecorder:
@@ -68,7 +72,7 @@ class FlightRecorder:
             self._opened()  # yesterday's file gets its name before anything of yesterday is brought to it
             source = fallback / path
             with on_fallback(source, touching):
-                day = parse_flight(path) or kst_day(source.stat().st_mtime_ns)
+                day = parse_flight(path) or _day_of(source)
                 lines = [line for line in source.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
             self._bring(day, lines)
             with on_fallback(source, touching):
@@ -115,7 +119,7 @@ class FlightRecorder:
     def _open(self, today: str) -> None:
         path = self._root / FLIGHT
         if path.exists():
-            self._day = kst_day(path.stat().st_mtime_ns)
+            self._day = _day_of(path)
             self._segment = Segment.resume(self._root, FLIGHT)
             if self._day != today:
                 self._move()
@@ -137,3 +141,14 @@ class FlightRecorder:
         sync_dir(self._root)
         self._segment.close()
         self._segment = None
+
+
+def _day_of(path: Path) -> str:
+    """The day of the last whole line; a copy's own time is that of the copying, so it counts only where no line says one."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+        lines = file.read().split(b"\n")[:-1]
+    try:
+        return f"{datetime.fromisoformat(orjson.loads(lines[-1])['ts']).astimezone(KST):%Y%m%d}"
+    except (IndexError, KeyError, TypeError, ValueError):
+        return kst_day(path.stat().st_mtime_ns)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from observer.archive.identity import expect_directory, identity_of
 from observer.archive.layout import holds, parse_segment, segment_path
-from observer.archive.recovery import cut_away
+from observer.archive.recovery import Newest, cut_away
 from observer.archive.sealing import SealQueue
 from observer.archive.seals import Seal, read_seals
 from observer.archive.segment import Segment, cut_to
@@ -58,7 +58,7 @@ class JsonlFileSink:
     Attributes:
         shown: after `recover`: the highest seq the files show, by (session's first letter, incarnation, track), of this
             supervisor's sessions.
-        newest: after `recover`: receive time of the newest record on the archive by data track, wall ns.
+        newest: after `recover`: how far the producers came that recorded last.
         torn: after `recover`: bytes of torn tails that were cut, by path.
     """
 
@@ -66,7 +66,7 @@ class JsonlFileSink:
 
     def __init__(self, root: Path, rolls: Mapping[str, int], board: Board, slots: str = "durable", seals: bool = True) -> None:
         self.shown: dict[tuple[str, int, str], int] = {}
-        self.newest: dict[str, int] = {}
+        self.newest: Newest = {}
         self.torn: dict[str, int] = {}
         self._root = root
         self._rolls = rolls
@@ -213,11 +213,11 @@ class JsonlFileSink:
         for entry in self._open.values():
             self._publish(entry)
 
-    def step(self, now_ns: int) -> Seal | None:
+    def step(self, now_ns: int | None) -> Seal | None:
         """One slice of background work: close segments whose interval is over, seal closed ones.
 
         Args:
-            now_ns: wall ns.
+            now_ns: wall ns; None: the records are not of now, so an interval is over when every session has passed it.
 
         Returns:
             A seal whose record is now to be written, if one is done.
@@ -316,11 +316,14 @@ class JsonlFileSink:
     def _publish(self, entry: OpenSegment) -> None:
         self._slots.cell(entry.track, entry.slot).set(slot_word(entry.start_s, entry.number, entry.segment.committed))
 
-    def _close_passed(self, now_ns: int) -> None:
+    def _close_passed(self, now_ns: int | None) -> None:
         for key, entry in list(self._open.items()):
-            over_s = now_ns / SECOND_NS - entry.end_s
             passed = all(start_s > entry.start_s for start_s in self._passed[entry.track].values())
-            if over_s < (PASSED_AFTER_S if passed else SEAL_AFTER_S) or entry.segment.dirty:
+            if now_ns is None:
+                over = passed and bool(self._passed[entry.track])
+            else:
+                over = now_ns / SECOND_NS - entry.end_s >= (PASSED_AFTER_S if passed else SEAL_AFTER_S)
+            if not over or entry.segment.dirty:
                 continue
             entry.segment.look()  # what another hand has removed is only held by the descriptor
             del self._open[key]

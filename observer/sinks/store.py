@@ -36,6 +36,7 @@ class Store:
         lock: the flock of the directory; it is kept with the store, and let go when it cannot be opened.
         room: bytes of records that may be added; None: as many as the disk takes.
         doubted: files that are not to be gone on with.
+        now_ns: the time by which intervals are over, wall ns; None: the clock's.
 
     Attributes:
         sink: its segments.
@@ -56,6 +57,7 @@ class Store:
         lock: int,
         room: int | None = None,
         doubted: Collection[str] = (),
+        now_ns: int | None = None,
     ) -> None:
         self._lock: int | None = lock
         try:
@@ -67,7 +69,7 @@ class Store:
             self.flight = FlightRecorder(path)
             self.sink = JsonlFileSink(path, rolls, board, SLOT_WORDS[name], seals=name == ARCHIVE)
             try:
-                self.sink.recover(wall_ns(), beat, doubted)
+                self.sink.recover(wall_ns() if now_ns is None else now_ns, beat, doubted)
             except BaseException:
                 self.sink.close()
                 raise
@@ -101,6 +103,15 @@ class Store:
                 number = errno.EACCES if directory.exists() else errno.ENOENT
                 raise OSError(number, os.strerror(number), str(directory))
         self.sink.look()
+
+    def blame(self, error: OSError) -> OSError:
+        """``error``; or what is behind it, where nothing was found because the store itself is gone."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            try:
+                expect_directory(self.path, self._identity)
+            except OSError as gone:
+                return gone
+        return error
 
     def leave(self) -> None:
         """Close it with what was not committed; the slots tell the next one who opens it."""

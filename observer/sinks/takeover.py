@@ -15,12 +15,13 @@ from pathlib import Path
 
 from observer.archive.layout import MERGED_FROM, SegmentName, list_files, parse_segment
 from observer.archive.lines import scan
-from observer.archive.recovery import acknowledged_end, newest_recv, unsealed_files
+from observer.archive.recovery import Newest, acknowledged_end, newest_recv, unsealed_files
 from observer.archive.segment import Segment, SuspectError, cut_to
 from observer.archive.slots import DOUBT, OpenSegment, SlotTable
 from observer.board import SLOTS, Board, Cell
 from observer.clock import SECOND_NS
-from observer.delivery.batch import incarnation_of
+from observer.collectors import is_collector
+from observer.delivery.batch import incarnation_of, session_letter
 
 log = logging.getLogger("observer.archive")
 
@@ -43,7 +44,7 @@ class TakeOver:
         closed: files that are to be sealed, and whether they are suspect.
         unreadable: files that the disk cannot read.
         shown: the highest seq the files show, by (session's first letter, incarnation, track), of this supervisor's sessions.
-        newest: receive time of the newest record by data track, wall ns.
+        newest: how far the producers of the newest life came.
         torn: bytes of torn tails that were cut, by path.
         stale: slots of files that are not gone on with; to be emptied once what was learnt is acknowledged.
     """
@@ -53,7 +54,7 @@ class TakeOver:
         self.closed: dict[str, bool] = {}
         self.unreadable: set[str] = set()
         self.shown: dict[tuple[str, int, str], int] = {}
-        self.newest: dict[str, int] = {}
+        self.newest: Newest = {}
         self.torn: dict[str, int] = {}
         self.stale: list[Cell] = []
         self._root = root
@@ -69,7 +70,7 @@ class TakeOver:
             OSError: the store cannot be read or repaired; nothing is left open.
         """
         try:
-            self.newest = newest_recv(self._root)
+            self.newest = newest_recv(self._root, map(session_letter, filter(is_collector, self._board.instances)))
             for path in unsealed_files(self._root, now_ns) if self._of_archive else list_files(self._root):
                 beat()
                 name = parse_segment(path)

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from observer.collectors import is_collector
 from observer.config import Config
+from observer.model.load import EVERY, Measures, sentence
 from observer.status.view import JANITOR, View
 
 OK = "ok"
@@ -32,7 +34,7 @@ CONNECT_S = 30.0
 SWING_LATE_S = 120.0  # lessons, gaps: a swing snapshot is missed when it is 2 minutes late
 CLIMBING = 3
 CLOCK_STEP_S = 1.0
-READY_CHECKS = ("supervisor", "role:collector", "role:writer", "archive", "commits", "broker")
+READY_CHECKS = ("supervisor", "role:writer", "archive", "commits", "broker")  # and each collector's role
 
 
 class Check(NamedTuple):
@@ -86,6 +88,7 @@ def checks(view: View, config: Config, recall: Recall) -> list[Check]:
         _commits(view, recall),
         _archive(view),
         *_disks(view, config),
+        _load(view),
         _balance(view),
         _faults(view),
         _restarts(view, recall),
@@ -105,7 +108,12 @@ def live(view: View, config: Config) -> bool:
 
 def not_ready(results: list[Check]) -> list[Check]:
     """The checks that keep records from being received and committed; empty when ready."""
-    return [check for check in results if check.name in READY_CHECKS and check.status in (CRITICAL, UNKNOWN)]
+    return [check for check in results if _is_needed(check.name) and check.status in (CRITICAL, UNKNOWN)]
+
+
+def _is_needed(check: str) -> bool:
+    family, _, member = check.partition(":")
+    return check in READY_CHECKS or (family == "role" and is_collector(member))
 
 
 def _supervisor(view: View, config: Config) -> Check:
@@ -144,7 +152,7 @@ def _data(view: View, config: Config, recall: Recall) -> Check:
         return Check("data", OK, f"the market is closed ({market.get('phase', 'unknown phase')}), no data is expected")
     track, expected_s = ("scalp", recall.trading_s) if config.scalp.symbols and config.scalp.trs else ("swing", recall.polling_s)
     if track == "swing":
-        patience = config.swing.interval + SWING_LATE_S
+        patience = _poll_late_s(view, config)
     age = view["tracks"][track]["last_received_s"]
     newest = "" if age is None else f", newest record {age:.1f} s ago"
     if expected_s is None:
@@ -158,11 +166,11 @@ def _data(view: View, config: Config, recall: Recall) -> Check:
 
 def _swing(view: View, config: Config, recall: Recall) -> Iterator[Check]:
     """Polls beside a stream: late ones warn."""
-    if not config.swing.symbols or not config.scalp.symbols or recall.polling_s is None:
+    if not config.swing.polls or not config.scalp.symbols or recall.polling_s is None:
         return
     age = view["tracks"]["swing"]["last_received_s"]
     late = recall.polling_s if age is None else min(recall.polling_s, age)
-    if late > config.swing.interval + SWING_LATE_S:
+    if late > _poll_late_s(view, config):
         rest = view["broker"]["rest"] or {}
         yield Check(
             "polls", WARNING, f"no poll was answered for {late:.0f} s: {rest.get('detail') or 'no reason given'}", "look at broker, rest"
@@ -171,16 +179,32 @@ def _swing(view: View, config: Config, recall: Recall) -> Iterator[Check]:
         yield Check("polls", OK, "polls are answered")
 
 
+def _poll_late_s(view: View, config: Config) -> float:
+    """After how long without a poll one was missed, seconds: under load not every cycle is polled."""
+    return config.swing.interval * EVERY[view["load"]["level"]] + SWING_LATE_S
+
+
 def _broker(view: View, recall: Recall) -> Check:
-    broker, expected = view["broker"], recall.market_open_s is not None
-    state, since, detail = broker["state"], broker["state_s"] or 0.0, broker["detail"] or ""
+    """The session that is worst; where there are several it is named."""
+    sessions = view["broker"]["sessions"]
+    checks = [_session(session, recall, f"{name}: " if len(sessions) > 1 else "") for name, session in sessions.items()]
+    gravest = worst(checks)
+    first = next((check for check in checks if check.status == gravest), Check("broker", UNKNOWN, "no collector is there to say"))
+    if gravest == OK and len(checks) > 1:
+        return Check("broker", OK, f"{sum(session['state'] == 'connected' for session in sessions.values())} of {len(checks)} connected")
+    return first
+
+
+def _session(session: View, recall: Recall, whose: str) -> Check:
+    expected = recall.market_open_s is not None
+    state, since, detail = session["state"], session["state_s"] or 0.0, session["detail"] or ""
     if state is None:
-        return Check("broker", UNKNOWN, "no collector is there to say")
+        return Check("broker", UNKNOWN, f"{whose}no collector is there to say")
     if state == "connected":
         return Check("broker", OK, f"connected for {since:.0f} s")
-    if state == "closed" and not expected:
-        return Check("broker", OK, "not connected, the market is closed")
-    why = f"{state} for {since:.0f} s" + (f": {detail}" if detail else "")
+    if state == "closed" and (not expected or session["desired"] == 0):
+        return Check("broker", OK, "not connected, " + ("nothing is to be received" if expected else "the market is closed"))
+    why = f"{whose}{state} for {since:.0f} s" + (f": {detail}" if detail else "")
     hints = {
         "held": "another program uses this app key: end it, the session is then taken over by itself",
         "refused": "see the broker's message; it is tried again by itself, more slowly each time",
@@ -258,6 +282,17 @@ def _disks(view: View, config: Config) -> Iterator[Check]:
                 break
         else:
             yield Check(name, OK, f"{disk['mount']} ({holds}): {disk['used']:.0%} used{fills}")
+
+
+def _load(view: View) -> Check:
+    load = view["load"]
+    measured = sentence(Measures(*(load[name] for name in Measures._fields)))
+    if load["level"]:
+        reason = f"level {load['level']} ({', '.join(load['reasons'])}), polls are thinned out: {measured}"
+        return Check("load", WARNING, reason, "see what else runs on the host (top, systemd-cgtop); observer gaps says what was not polled")
+    if view["roles"].get(JANITOR, {}).get("pid") is None:
+        return Check("load", UNKNOWN, "no janitor is there to measure it")
+    return Check("load", OK, f"no poll is left out: {measured}")
 
 
 def _balance(view: View) -> Check:

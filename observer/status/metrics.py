@@ -84,8 +84,13 @@ def _states(report: Report) -> Iterator[Sample]:
 
 
 def _broker_states(report: Report) -> Iterator[Sample]:
-    if (now := report.view["broker"]["state"]) is not None:
-        yield from (((state,), float(now == state)) for state in BROKER_STATES)
+    for name, session in report.view["broker"]["sessions"].items():
+        if session["state"] is not None:
+            yield from (((name, state), float(session["state"] == state)) for state in BROKER_STATES)
+
+
+def _session(key: str) -> Extract:
+    return lambda report: [((name,), session[key]) for name, session in report.view["broker"]["sessions"].items()]
 
 
 def _refusals(report: Report) -> Iterator[Sample]:
@@ -111,6 +116,11 @@ def _rest_errors(report: Report) -> Iterator[Sample]:
 def _faults(report: Report) -> Iterator[Sample]:
     for severity in (WARNING, CRITICAL):
         yield (severity,), sum(fault.get("severity") == severity for fault in report.view["faults"])
+
+
+def _universe(report: Report) -> Iterator[Sample]:
+    if universe := report.view["universe"]:
+        yield (universe["source"],), universe["symbols"]
 
 
 def _gaps(report: Report) -> Iterator[Sample]:
@@ -160,14 +170,16 @@ METRICS = (
     Declared(
         "records_unexplained", "Received and nowhere; 0 but for moments, see the balance check.", _TRACK, False, _track("unexplained")
     ),
-    Declared("refusals", "Records refused by the present collector.", ("track", "stage", "reason"), True, _refusals),
+    Declared("refusals", "Records refused by the present collectors.", ("track", "stage", "reason"), True, _refusals),
     Declared("lag_seconds", "How far the newest record on disk is behind the newest received.", _TRACK, False, _track("lag_s")),
     Declared("last_received_age_seconds", "Age of the newest record received.", _TRACK, False, _track("last_received_s")),
     Declared("last_record_age_seconds", "Age of the newest record on disk.", _TRACK, False, _track("last_record_s")),
     Declared("file_lines", "Lines of the file being written.", _TRACK, False, _track("lines")),
     Declared("file_bytes", "Size of the file being written.", _TRACK, False, _track("bytes")),
     Declared("sink_errors", "Writes the archive refused.", _TRACK, True, _track("sink_errors")),
-    Declared("gaps", "Holes in the ticks since the collector began.", ("state",), False, _gaps),
+    Declared("polled_symbols", "Symbols of the universe of now.", ("source",), False, _universe),
+    Declared("load_level", "By which polls are thinned out: 0, 1 or 2.", (), False, _one(lambda v: v["load"]["level"])),
+    Declared("gaps", "Holes in the ticks since the collectors began; absent until they are known.", ("state",), False, _gaps),
     Declared(
         "archive_ok", "1 when the archive can be written.", (), False,
         _one(lambda v: _known(None if v["archive"]["state"] is None else v["archive"]["state"] == "ok")),
@@ -198,20 +210,17 @@ METRICS = (
         "market_trading", "1 while trades go on all the time, so that silence means something.", (), False,
         _one(lambda v: _known((v["market"] or {}).get("trading"))),
     ),
-    Declared("broker_state", "1 for the state of the broker session.", ("state",), False, _broker_states),
-    Declared("broker_reconnects", "Broker sessions that were lost.", (), True, _one(lambda v: v["broker"]["reconnects"])),
-    Declared(
-        "broker_last_frame_age_seconds", "Time since anything came over the WebSocket.", (), False,
-        _one(lambda v: v["broker"]["last_frame_s"])
-    ),
-    Declared("subscriptions_desired", "Subscriptions that are wanted.", (), False, _one(lambda v: v["broker"]["desired"])),
-    Declared("subscriptions_confirmed", "Subscriptions the broker has confirmed.", (), False, _one(lambda v: v["broker"]["confirmed"])),
-    Declared("rest_calls", "REST calls of the present collector.", (), True, _one(lambda v: (v["broker"]["rest"] or {}).get("calls"))),
+    Declared("broker_state", "1 for the state of a collector's broker session.", ("role", "state"), False, _broker_states),
+    Declared("broker_reconnects", "Broker sessions that were lost.", _ROLE, True, _session("reconnects")),
+    Declared("broker_last_frame_age_seconds", "Time since anything came over the WebSocket.", _ROLE, False, _session("last_frame_s")),
+    Declared("subscriptions_desired", "Subscriptions that are wanted.", _ROLE, False, _session("desired")),
+    Declared("subscriptions_confirmed", "Subscriptions the broker has confirmed.", _ROLE, False, _session("confirmed")),
+    Declared("rest_calls", "REST calls of the present collectors.", (), True, _one(lambda v: (v["broker"]["rest"] or {}).get("calls"))),
     Declared(
         "rest_calls_per_second", "What may be asked now: less than configured for some time after EGW00201.", (), False,
         _one(lambda v: (v["broker"]["rest"] or {}).get("per_second")),
     ),
-    Declared("rest_errors", "Refused REST calls of the present collector.", ("code",), True, _rest_errors),
+    Declared("rest_errors", "Refused REST calls of the present collectors.", ("code",), True, _rest_errors),
 )  # fmt: skip
 
 

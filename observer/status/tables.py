@@ -44,20 +44,37 @@ def _roles(status: View) -> Table:
 def _broker(status: View) -> Table:
     broker, market = status["broker"], status["market"] or {}
     rest: dict[str, Any] = broker["rest"] or {}
-    state = f"{broker['state']} for {seconds(broker['state_s'])}" if broker["state"] else NONE
-    waits = f", next attempt in {seconds(broker['next_attempt_s'])}" if broker["next_attempt_s"] else ""
     said = "open" if market.get("open") else "closed"
+    several = len(broker["sessions"]) > 1
     rows = [
-        Row(("session", state + waits + (f": {broker['detail']}" if broker["detail"] else ""))),
+        *(Row((f"session of {name}" if several else "session", _session(each, several))) for name, each in broker["sessions"].items()),
         Row(("subscriptions", f"{number(broker['confirmed'])} of {number(broker['desired'])} confirmed")),
         *(Row((f"refused {key}", message), "warning") for key, message in broker["refused"].items()),
         Row(("last frame", seconds(broker["last_frame_s"]))),
         Row(("reconnects", str(broker["reconnects"]))),
         Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
         Row(("market", f"{said} ({market.get('phase')})" if market else NONE)),
+        *_universe(status),
         *_gaps(status),
+        _load(status),
     ]
     return Table("Broker", ("what", "how"), rows)
+
+
+def _universe(status: View) -> list[Row]:
+    universe = status["universe"]
+    if universe is None:
+        return []
+    said = f"{number(universe['symbols'])} symbols" + (f", by the master files of {universe['date']}" if universe["date"] else "")
+    return [Row(("polled", f"{said}: {universe['refused']}" if universe["refused"] else said), "warning" if universe["refused"] else "")]
+
+
+def _session(session: View, several: bool) -> str:
+    """How a collector's session is; where there are several, with its own subscriptions."""
+    state = f"{session['state']} for {seconds(session['state_s'])}" if session["state"] else NONE
+    waits = f", next attempt in {seconds(session['next_attempt_s'])}" if session["next_attempt_s"] else ""
+    own = f", {number(session['confirmed'])} of {number(session['desired'])} confirmed" if several else ""
+    return state + own + waits + (f": {session['detail']}" if session["detail"] else "")
 
 
 def _gaps(status: View) -> list[Row]:
@@ -66,6 +83,14 @@ def _gaps(status: View) -> list[Row]:
         return []
     said = f"{number(gaps['open'])} open, {number(gaps['filled'])} filled, {number(gaps['unfillable'])} cannot be filled"
     return [Row(("gaps in ticks", said), "warning" if gaps["open"] or gaps["unfillable"] else "")]
+
+
+def _load(status: View) -> Row:
+    load = status["load"]
+    said = (
+        f"level {load['level']} ({', '.join(load['reasons'])}): polls are thinned out" if load["level"] else "level 0: no poll is left out"
+    )
+    return Row(("load", said), "warning" if load["level"] else "")
 
 
 def _archive(status: View) -> Table:

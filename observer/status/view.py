@@ -19,9 +19,11 @@ from typing import Any, NamedTuple
 from observer import __version__
 from observer.board import STATE_NAMES, TRACKS, Board, unpack
 from observer.clock import SECOND_NS, kst_text
+from observer.collectors import is_collector
 from observer.model.chronicle import decode_status
+from observer.model.load import Load, Measures
+from observer.status.broker import broker, polled, refusals, together
 
-COLLECTOR = "collector"
 WRITER = "writer"
 JANITOR = "janitor"
 
@@ -66,7 +68,9 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
     settled = {} if settled is None else settled
     notes = {instance: living_note(board, instance) for instance in board.instances}
     supervisor = board.note("supervisor").read() or {}
-    collector, writer, janitor = (notes.get(role) or {} for role in (COLLECTOR, WRITER, JANITOR))
+    writer, janitor = (notes.get(role) or {} for role in (WRITER, JANITOR))
+    collectors = {instance: note for instance, note in notes.items() if is_collector(instance)}
+    said = collectors.values()
     disks = janitor.get("disk") or []
     return {
         "version": __version__,
@@ -86,12 +90,14 @@ def view(board: Board, now: Now, settled: Settled | None = None) -> View:
         "archive": _archive(writer, janitor, supervisor),
         "fallback": writer.get("fallback"),
         "disks": disks,
-        "broker": _broker(board, collector, now),
-        "market": collector.get("market"),
-        "gaps": collector.get("gaps"),
-        "window": collector.get("window"),
-        "refusals": collector.get("refusals") or {},
-        "flags": collector.get("flags") or {},
+        "broker": broker(board, collectors, *now),
+        "market": next((note["market"] for note in said if note and note.get("market")), None),
+        "universe": polled(said),
+        "gaps": together(said, "gaps"),
+        "load": _load(board, janitor),
+        "window": together(said, "window"),
+        "refusals": refusals(said),
+        "flags": together(said, "flags") or {},
         "retention": janitor.get("retention"),
         "growth": janitor.get("growth"),
         "journal_lost": board.get("supervisor.journal_lost") + sum(board.get(f"role.{role}.journal_lost") for role in board.instances),
@@ -203,29 +209,15 @@ def _archive(writer: dict[str, Any], janitor: dict[str, Any], supervisor: dict[s
         "ballast": janitor.get("ballast"),
         "unacknowledged": said.get("unacknowledged"),
         "commit_ms": writer.get("commit_ms"),
+        "commit_recent_ms": writer.get("commit_recent_ms"),
         "lag_ms": writer.get("lag_ms"),
     }
 
 
-def _broker(board: Board, collector: dict[str, Any], now: Now) -> View:
-    lives = alive(board, COLLECTOR) if COLLECTOR in board.instances else False
-    said, subscriptions = collector.get("broker") or {}, collector.get("subscriptions") or {}
-    frame = board.get("role.collector.last_frame") if lives else 0
-    since = said.get("since")
-    return {
-        "state": said.get("state"),
-        "state_s": None if since is None else round(max(0.0, now.wall_ns / SECOND_NS - since), 3),
-        "detail": said.get("detail"),
-        "next_attempt_s": said.get("next_attempt_s"),
-        "desired": board.get("role.collector.desired") if lives else None,
-        "confirmed": board.get("role.collector.confirmed") if lives else None,
-        "desired_list": subscriptions.get("desired"),
-        "confirmed_list": subscriptions.get("confirmed"),
-        "refused": subscriptions.get("refused") or {},
-        "reconnects": board.get("role.collector.reconnects") if COLLECTOR in board.instances else 0,
-        "last_frame_s": _age_s(now.mono_ns, frame),
-        "rest": collector.get("rest"),
-    }
+def _load(board: Board, janitor: dict[str, Any]) -> View:
+    """The level is no gauge of the janitor: polls are thinned out by it also while none lives."""
+    load = Load.of(board.get(f"role.{JANITOR}.load")) if JANITOR in board.instances else Load()
+    return {"level": load.level, "reasons": list(load.reasons), **Measures(**(janitor.get("load") or {}))._asdict()}
 
 
 def _faults(notes: dict[str, dict[str, Any] | None]) -> list[View]:

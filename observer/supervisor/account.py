@@ -12,6 +12,7 @@ from dataclasses import replace
 from observer.config import load_credentials
 from observer.errors import ObserverError
 from observer.paths import PRIVATE_DIR_MODE, make_dirs
+from observer.roles.filler import KEYS
 from observer.settings import Settings
 
 
@@ -28,7 +29,7 @@ def become_owner(settings: Settings) -> Settings:
     owner = settings.paths.asset_dir.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return settings
-    credentials = load_credentials(settings.environ)
+    credentials = load_credentials(settings.environ, KEYS)[0]
     for path in (settings.paths.cache_dir, settings.paths.runtime_dir):
         try:
             if not path.is_dir():

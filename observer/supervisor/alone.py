@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 
 from observer.board import Board
+from observer.config import load_credentials
 from observer.gaps.request import Request
 from observer.paths import Paths
 from observer.roles import filler, writer
@@ -45,10 +46,11 @@ def fill_alone(settings: Settings, request: Request, count: int, say: Callable[[
         ObserverError: the cache or the runtime directory cannot be used, or the account's rights do not suffice.
     """
     owned = become_owner(settings)
+    load_credentials(owned.environ, filler.KEYS)
     quiet = replace(owned, environ={"OBSERVER_LOG_LEVEL": "WARNING", **owned.environ})
     progress = _Progress(settings.paths, count, say)
     mains: dict[str, RoleMain] = {"writer": writer.main, filler.INSTANCE: partial(filler.main, request=request)}
-    supervise(quiet, mains, LANES, who=BACKFILL, finished=progress.finished)
+    supervise(quiet, mains, LANES, who=BACKFILL, over=progress.over)
     return progress.why
 
 
@@ -67,7 +69,7 @@ class _Progress:
         self._shown = ""
         self._say_at = 0.0
 
-    def finished(self, board: Board) -> bool:
+    def over(self, board: Board) -> bool:
         """Whether to stop; shows how far it is."""
         if wanted(self._paths):
             self.why = "a service starts, and recording goes first"

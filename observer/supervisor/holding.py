@@ -24,6 +24,7 @@ from observer.paths import Paths, make_private_dirs
 
 RUN: Final = "observer run"
 BACKFILL: Final = "observer backfill"
+REPLAY: Final = "observer replay"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@
     deaths (a descriptor each) ────────┼──▶ turn: look at every role, act, publish, tell systemd ──▶ wait at most TURN_S
     heartbeats (the board) ────────────┘
 
-Stop order: collector (drains until all it holds is durable) ─▶ writer (commits) ─▶ janitor. A second SIGTERM cuts the
+Stop order: collectors, all at once (drain until all they hold is durable) ─▶ writer (commits) ─▶ janitor. A second SIGTERM cuts the
 drain. SIGHUP reads the configuration again and restarts only what it changes.
 """
 
@@ -26,7 +26,7 @@ from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
-from observer.config import load_credentials
+from observer.collectors import is_collector
 from observer.delivery.lanes import POOL_SIZE, LanePool
 from observer.errors import EXIT_OK, ConfigError
 from observer.journal import entry
@@ -58,9 +58,9 @@ def supervise(
     pool_size: int = POOL_SIZE,
     each_turn: Callable[[], None] = lambda: None,
     who: str = RUN,
-    finished: Callable[[Board], bool] = lambda _board: False,
+    over: Callable[[Board], bool] = lambda _: False,
 ) -> int:
-    """Run the service until it is told to stop.
+    """Run the service until it is told to stop, or is over.
 
     Args:
         settings: configuration, paths and environment.
@@ -68,19 +68,18 @@ def supervise(
         pool_size: lanes made ready for each producer.
         each_turn: called in every turn of the loop; must not block.
         who: the verb that runs it, for others that want the archive.
-        finished: asked in every turn; it stops once this is so, as it does at SIGTERM. Must not block.
+        over: whether there is nothing more to do, so that it stops by itself, as at SIGTERM; asked in every turn, must not block.
 
     Returns:
         The exit code.
 
     Raises:
-        ConfigError: there are no credentials.
+        ConfigError: the host allows too few open files.
         HeldError: another supervisor holds this archive.
         ObserverError: the cache or the runtime directory cannot be used, or is another account's.
     """
-    load_credentials(settings.environ)
     with holding(settings.paths, who):
-        supervisor = Supervisor(settings, mains, pool_size, each_turn, finished)
+        supervisor = Supervisor(settings, mains, pool_size, each_turn, over)
         code = supervisor.run()
     if supervisor.leaves_somebody:
         # multiprocessing would wait at the exit for a process that the disk holds, perhaps for ever.
@@ -98,14 +97,14 @@ class Supervisor:
         mains: Mapping[str, RoleMain],
         pool_size: int,
         each_turn: Callable[[], None],
-        finished: Callable[[Board], bool],
+        over: Callable[[Board], bool],
     ) -> None:
         self._settings = settings
         self._each_turn = each_turn
-        self._finished = finished
+        self._over = over
         self._systemd = Systemd()
-        raise_descriptor_limit(2 * 2 * pool_size + DESCRIPTORS_SPARE)
         producers = [instance for instance in mains if instance != WRITER]
+        raise_descriptor_limit(2 * len(producers) * pool_size + DESCRIPTORS_SPARE)
         self._board = Board([*producers, WRITER])
         self._board.cell("supervisor.pid").set(os.getpid())
         self._board.cell("supervisor.started").set(mono_ns())
@@ -115,7 +114,7 @@ class Supervisor:
         self._crew = Crew(self._board, mains, settings, pool, self._close_in_child)
         self._probing = Probing(self._board, pool, self._close_in_child)
         self._signals: list[signal.Signals] = []
-        self._stop_order: list[str] = []
+        self._stop_order: list[list[str]] = []  # who ends together
         self._stop_deadline = 0.0
         self._stop_asked = 0.0  # when the role whose turn it is was asked
         self._told_deadline = 0.0
@@ -139,8 +138,8 @@ class Supervisor:
             if self._stop_order and self._continue_stop(now):
                 break
             self._each_turn()
-            if not self._stop_order and self._finished(self._board):
-                self._begin_stop(now, "finished")
+            if not self._stop_order and self._over(self._board):
+                self._begin_stop(now, "all is done")
             self._publish(now)
             self._wait()
         self._systemd.turn(time.monotonic(), "stopped")
@@ -182,20 +181,23 @@ class Supervisor:
         self._board.cell("supervisor.stopping").set(1)
         self._crew.event(EventKind.STOP)
         self._stop_deadline = now + max(0.0, patience - LAST_ROLES_S)
-        self._stop_order = sorted(self._crew.members, key=lambda instance: (instance == WRITER) + 2 * (instance == JANITOR))
+        roles = self._crew.members.keys()
+        ordered = ([each for each in roles if each not in (WRITER, JANITOR)], [WRITER], [JANITOR])
+        self._stop_order = [group for ended_together in ordered if (group := [each for each in ended_together if each in roles])]
 
     def _continue_stop(self, now: float) -> bool:
-        """Go on with the orderly stop; returns whether it is done."""
-        instance = self._stop_order[0]
-        member = self._crew.members[instance]
-        if not member.lifecycle.stop_wanted:
-            if instance == WRITER and not self._chronicle_told(now):
+        """Go on with the orderly stop; returns whether it is done. Who ends together is asked at once."""
+        lives = {instance: self._crew.members[instance].lifecycle for instance in self._stop_order[0]}
+        if not all(life.stop_wanted for life in lives.values()):
+            if WRITER in lives and not self._chronicle_told(now):
                 return False
             self._stop_asked = now
-            self._crew.stop(instance, now, max(LAST_ROLES_S / 3, self._stop_deadline - now))
+            for instance in lives:
+                self._crew.stop(instance, now, max(LAST_ROLES_S / 3, self._stop_deadline - now))
         elif now >= max(self._stop_deadline + LAST_ROLES_S / 2, self._stop_asked + LAST_ROLES_S / 3):
-            member.lifecycle.hurry(now)
-        if member.lifecycle.state is State.STOPPED:
+            for life in lives.values():
+                life.hurry(now)
+        if all(life.state is State.STOPPED for life in lives.values()):
             self._stop_order.pop(0)
             self._told_deadline = now + CHRONICLE_S
         return not self._stop_order
@@ -236,14 +238,18 @@ class Supervisor:
             self._crew.listening = None
             self._bind_at = 0.0
             self._bind(now)
+        if any(map(is_collector, changed)):
+            self._board.cell("supervisor.reloaded").set(mono_ns())
         for instance in changed & self._crew.members.keys():
             self._crew.end(instance, now, fresh.config.supervisor.stop_timeout / 2)
 
     def _bind(self, now: float) -> None:
         """Bind the HTTP address; a busy one is a fault of a running service and is tried again. Only a janitor serves it."""
-        if JANITOR not in self._crew.members or self._crew.listening is not None or now < self._bind_at:
+        if JANITOR not in self._crew.members:
             return
         listen = self._settings.config.http.listen
+        if not listen or self._crew.listening is not None or now < self._bind_at:
+            return
         try:
             self._crew.listening = bind(listen)
         except OSError as error:

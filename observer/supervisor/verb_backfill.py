@@ -106,7 +106,7 @@ def _watch(root: Path, day: str, before: Before) -> int:
     """
     shown, began, wanted = "", time.monotonic(), before.keys()
     while True:
-        entries = [entry for entry in ledger_of(root, day).entries if entry.hole in wanted]
+        entries = [entry for entry in ledger_of(root, day, polls=False).entries if entry.hole in wanted]
         waiting = [entry for entry in entries if entry.state.name in (OPEN, FILLING) or entry.state == before.get(entry.hole)]
         filled = sum(entry.state.name == FILLED for entry in entries)
         said = f"{len(wanted) - len(waiting):,} of {len(wanted):,} gaps asked for, {filled:,} filled"

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from observer import settings
+from observer.collectors import collectors
+from observer.config import Config, load_credentials
 from observer.errors import EXIT_BUG, EXIT_CONFIG, ObserverError
 from observer.journal import entry
 from observer.roles import collector, janitor, writer
@@ -18,7 +20,10 @@ from observer.supervisor.loop import supervise
 
 log = logging.getLogger("observer.supervisor")
 
-MAINS: Mapping[str, RoleMain] = {"writer": writer.main, "janitor": janitor.main, "collector": collector.main}
+
+def mains(config: Config) -> Mapping[str, RoleMain]:
+    """What each role does, by instance name: a collector for each app key."""
+    return {"writer": writer.main, "janitor": janitor.main, **dict.fromkeys(collectors(config.kis.keys), collector.main)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,4 +64,5 @@ def serve(found: Settings, each_turn: Callable[[], None] = lambda: None) -> int:
         ConfigError: there are no credentials, or the host allows too few open files.
         HeldError: another supervisor holds this archive.
     """
-    return supervise(found, MAINS, each_turn=each_turn)
+    load_credentials(found.environ, found.config.kis.keys)
+    return supervise(found, mains(found.config), each_turn=each_turn)

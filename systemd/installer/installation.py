@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tomllib
 from dataclasses import replace as changed
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from hand import Failure, Hand, say
 from placement import CONFIG, CREDENTIALS, ETC, KEPT, KEYS, PENDING, READABLE, Pending, Placement, Record, lock
 from release import CURRENT, HOME, PREVIOUS, SHARE, VERSIONS, Bundle, Interpreter, build, check_config, is_complete, linked, prune
 from service import RUNNING, UNIT, Service
+
+MOST_PAIRS = 4
 
 
 def install(hand: Hand, bundle: Bundle, interpreter: Interpreter, placement: Placement) -> None:
@@ -166,7 +169,8 @@ def _doctor(hand: Hand, placement: Placement) -> None:
 
 
 def _closing_words(hand: Hand) -> None:
-    missing = [key for key in KEYS if not hand.at(CREDENTIALS / key).exists()]
+    wanted = [key if number == 1 else f"{key}_{number}" for number in range(1, _pairs(hand) + 1) for key in KEYS]
+    missing = [key for key in wanted if not hand.at(CREDENTIALS / key).exists()]
     if missing:
         say("")
         say("The keys of KIS are not there yet. As root, for each: paste it, Enter, Ctrl-D.")
@@ -181,3 +185,12 @@ def _closing_words(hand: Hand) -> None:
         say(f"Observer is installed; {UNIT} is {state}: systemctl status observer")
     else:
         say(f"Observer is installed and does not run yet. Look at {CONFIG}, then: systemctl enable --now observer")
+
+
+def _pairs(hand: Hand) -> int:
+    """How many pairs of keys the configuration asks for; whether it can be right is not our question."""
+    try:
+        asked = tomllib.loads(hand.at(CONFIG).read_text("utf-8"))["kis"]["keys"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 1
+    return asked if isinstance(asked, int) and 1 <= asked <= MOST_PAIRS else 1

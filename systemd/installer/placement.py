@@ -29,7 +29,7 @@ from release import HOME, VERSIONS
 ETC = Path("/etc/observer")
 CONFIG = ETC / "observer.toml"
 CREDENTIALS = ETC / "credentials"
-KEYS = ("kis_app_key", "kis_app_secret")
+KEYS = ("kis_app_key", "kis_app_secret")  # a further pair has its number behind: kis_app_key_2
 RECORD = HOME / "installed.json"
 KEPT = ETC / ".installed.json"  # the record of what a removal left
 PENDING = HOME / "pending.json"

@@ -1,4 +1,4 @@
-"""`make drill`: kill storms under load, compared with the simulator's truth.
+"""`make drill`: kill storms under load, cuts, and trouble for the pace of all calls, compared with the simulator's truth.
 
 Each storm starts a simulator (with its truth) and the service, kills at random moments, stops in order and verifies the
 archive against the truth. Figures are printed; the exit code is 1 when a record is lost without a name, doubled or foreign.
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import psutil
@@ -27,6 +28,7 @@ from observer.archive.verify import verify_days
 from observer.clock import SECOND_NS
 from observer.kis.reconnect import HELD_S
 from observer.model import events
+from tests.bench.pace import figures, make_trouble, start_written_down
 from tests.host.disk import Disk
 from tests.host.fault_storm import FaultsThatComeAndGo, kill_writers
 from tests.service.stack import Stack
@@ -34,6 +36,8 @@ from tests.waiting import wait_until
 
 PROJECT = Path(__file__).parent.parent.parent
 RATE = 3000
+LONG_RATE = 40
+PACE = 6  # so few calls that most of the time there is more to ask
 GAP_RATE = 200  # more than KIS tells in an answer would come in one second
 HEARTBEAT_S = 3.0
 SETTLE_S = 15.0
@@ -42,17 +46,22 @@ UNPRIVILEGED = ("setpriv", "--bounding-set", "-all", "--inh-caps", "-all")  # ro
 
 
 @contextmanager
-def market(rate: float = RATE) -> Iterator[Stack]:
+def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], object] = Stack.start, **settings: Any) -> Iterator[Stack]:
     """A running stack on the project's own filesystem."""
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
-    stack = Stack(directory, rate=rate, symbols=40, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s")
+    stack = Stack(directory, rate=rate, symbols=symbols, heartbeat=f"{HEARTBEAT_S:g}s", roll="60s", **settings)
     try:
-        stack.start()
+        start(stack)
         yield stack
     finally:
         stack.close()
     shutil.rmtree(directory)
+
+
+def open_faults(stack: Stack) -> list[str]:
+    """The kinds of the faults there are, but for the load that a storm is itself."""
+    return [fault["kind"] for fault in stack.status()["faults"] if fault["kind"] != "load"]
 
 
 def storm_faults(kills: int) -> bool:
@@ -72,7 +81,7 @@ def storm_faults(kills: int) -> bool:
         faults = FaultsThatComeAndGo(disk, stack, dice)
         took = kill_writers(stack, kills, dice, lambda done, _: _say_progress(done, kills))
         faults.end()
-        wait_until(lambda: stack.status().get("archive", {}).get("state") == "ok" and not stack.status()["faults"], 120, "the way back")
+        wait_until(lambda: stack.status().get("archive", {}).get("state") == "ok" and not open_faults(stack), 120, "the way back")
         came = ", ".join(f"{kind} {count}" for kind, count in sorted(faults.counts.items()))
         shed = stack.status()["tracks"]["scalp"]["shed"]
         sessions = stack.state()["accepted"]
@@ -210,6 +219,37 @@ def storm_cuts(cuts: int) -> bool:
         return finish(f"{cuts} cuts and every 100th tick left out, {GAP_RATE} ticks/s", stack, extra)
 
 
+def storm_long_cut(seconds: float) -> bool:
+    """One cut of so many seconds: the broker lets nobody in, and trades go on. Short ones do not climb the back-off to its end."""
+    with market(LONG_RATE) as stack:
+        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 20, "every subscription")
+        time.sleep(HELD_S + 1)
+        stack.control("refuse", seconds=seconds)
+        stack.control("cut", how="rst")
+        open_again = time.monotonic() + seconds
+        wait_until(lambda: time.monotonic() >= open_again, seconds + 1, "the end of the cut")
+        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 120, "every subscription again")
+        back = time.monotonic() - open_again
+        wait_until(lambda: bool(gap_times(stack)[0]), 120, "the first gap filled")
+        wait_until(lambda: (stack.status().get("gaps") or {"open": 1})["open"] == 0, 1800, "an end of every gap")
+        filled, unfillable, reasons = gap_times(stack)
+        extra = (
+            f"all subscribed again {back:.1f} s after its end, all gaps done after {time.monotonic() - open_again:.0f} s; "
+            f"{len(filled)} gaps filled, found to filled: {percentiles(filled)}; "
+            f"{unfillable} could not be: {', '.join(sorted(reasons)) or 'none'}"
+        )
+        return finish(f"A cut of {seconds:g} s, {LONG_RATE} ticks/s", stack, extra)
+
+
+def storm_pace(minutes: float) -> bool:
+    """Trouble for the pace of all calls, which must never be passed."""
+    with market(LONG_RATE, 20, start_written_down, swing="1s", pace=str(PACE)) as stack:
+        make_trouble(stack, minutes * 60, 20, random.Random(6))
+        counted = figures(stack)
+        good = finish(f"{minutes:g} minutes of trouble for the pace, collector killed every 20 s", stack, str(counted))
+        return good and counted.arrived <= PACE and counted.missed == 0
+
+
 def gap_times(stack: Stack) -> tuple[list[float], int, set[str]]:
     """How long each gap that was filled took from its record to the end, seconds; how many could not be, and why."""
     lines = b"".join(path.read_bytes() for path in sorted(stack.archive.glob("system/2*.jsonl"))).splitlines()
@@ -278,18 +318,23 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=1000, help="kills of the writer while faults come and go (default %(default)s)")
     parser.add_argument("--collector", type=int, default=300, help="kills of the collector (default %(default)s)")
     parser.add_argument("--cuts", type=int, default=10, help="cuts of the connection while ticks are left out (default %(default)s)")
+    parser.add_argument("--seconds", type=float, help="with --only-cuts: one cut of this length instead")
+    parser.add_argument("--minutes", type=float, default=3, help="of trouble for the pace of all calls (default %(default)s)")
     parser.add_argument("--only-cuts", action="store_true", help="nothing but these cuts")
+    parser.add_argument("--only-pace", action="store_true", help="nothing but the trouble for the pace")
     parser.add_argument("--only-faults", action="store_true", help="nothing but the kills while faults come and go")
     options = parser.parse_args()
     print(f"{RATE:,} ticks/s over 40 symbols, Python {sys.version.split()[0]}, {os.cpu_count()} cores", flush=True)
     storms: list[Callable[[], bool]] = [
         lambda: storm_writer(options.writer), lambda: storm_faults(options.faults), lambda: storm_collector(options.collector),
-        lambda: storm_cuts(options.cuts), stopped_roles, lambda: killed_supervisor(5), stop_under_load,
+        lambda: storm_cuts(options.cuts), lambda: storm_pace(options.minutes), stopped_roles, lambda: killed_supervisor(5), stop_under_load,
     ]  # fmt: skip
     if options.only_faults:
         storms = [lambda: storm_faults(options.faults)]
     if options.only_cuts:
-        storms = [lambda: storm_cuts(options.cuts)]
+        storms = [lambda: storm_long_cut(options.seconds) if options.seconds else storm_cuts(options.cuts)]
+    if options.only_pace:
+        storms = [lambda: storm_pace(options.minutes)]
     results = [storm() for storm in storms]
     return 0 if all(results) else 1
 

@@ -26,10 +26,13 @@ TOOLS = (
     "umount",
     "setpriv",
     "setsid",
+    "ip",
+    "nft",
     "git",
     "make",
     "nsenter",
     "unshare",
+    "faketime",
     "systemd-nspawn",
 )
 MakeDisk = Callable[..., Disk]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
+from observer.archive.layout import segment_path
 from tests.host.conftest import MakeStack
 from tests.host.proof import Probe, events, goes_on, proven, receives_and_holds, told_with_begin_and_end, wait_for_fault
 from tests.host.tracing import tampered
@@ -18,11 +21,17 @@ pytestmark = pytest.mark.host
 MOST_CALLS = 12
 NEW_FILE_CALLS = 6  # fsync: one a new file, so one a second here
 RECOVERY_CALLS = 4
+ROLL_S = 10
 
 
 def wait_for_more(stack: Stack, count: int = 2000) -> None:
     """Wait until ``count`` more ticks are durable and nothing is wrong."""
     goes_on(stack, stack.durable() + count)
+
+
+def running_segment(stack: Stack) -> Path:
+    """The scalp file of the interval that runs."""
+    return stack.archive / segment_path("scalp", int(time.time()) // ROLL_S * ROLL_S)
 
 
 def wait_healthy(stack: Stack) -> None:
@@ -31,15 +40,17 @@ def wait_healthy(stack: Stack) -> None:
 
 
 def test_a_failed_fdatasync_makes_the_segment_suspect_and_its_records_come_again(recorder: MakeStack) -> None:
-    market = recorder(rate=1000)
+    market = recorder(rate=1000, roll=f"{ROLL_S}s")
     market.start()
     probe, writer = Probe(market), market.pid("writer")
-    with tampered(writer, ["fdatasync:error=EIO:when=3..5"], market.directory):
+    wait_until(lambda: 1 < time.time() % ROLL_S < ROLL_S / 2, 2 * ROLL_S, "a segment that goes on for a while")
+    # One of which nothing is durable yet would be removed and not sealed.
+    wait_until(lambda: running_segment(market).exists(), 5, "the running segment")
+    with tampered(writer, ["fdatasync:error=EIO:when=3"], market.directory, [running_segment(market)]):
         wait_for_fault(market, "device")
         wait_for_more(market)
     assert market.pid("writer") == writer
     wait_until(lambda: any(seal["suspect"] for seal in events(market, "segment_sealed")), 20, "the seal of a suspect segment")
-    # Of which track it is depends on what was written in that moment: the others of the same commit may be well.
     suspect = [seal for seal in events(market, "segment_sealed") if seal["suspect"]]
     assert all((market.archive / seal["path"]).stat().st_size == seal["bytes"] for seal in suspect)
     told_with_begin_and_end(market, "device")

@@ -48,7 +48,10 @@ class Archive:
         times: dict[str, list[int]] = {}
         for symbol, recv_ns in sorted(self.quotes, key=lambda quote: quote[1]):
             times.setdefault(symbol, []).append(recv_ns)
-        return Polled(times, self.told(), frozenset(symbol for _, symbol in self.told()))
+        told: dict[str, list[str]] = {}
+        for due, symbol in self.told():
+            told.setdefault(due, []).append(symbol)
+        return Polled(times, told, frozenset(symbol for _, symbol in self.told()))
 
     def told(self) -> frozenset[tuple[str, str]]:
         return frozenset((gap["due"], symbol) for gap in self.gaps for symbol in gap["symbols"])
@@ -79,7 +82,7 @@ class Collector:
         self.gaps = PollGaps(SINGLE_PRICE, interval_s, self.untold, deque())
         keeper = CalendarKeeper(TradingCalendar("always"), directory, None)
         self.poller = SwingPoller(lambda _due_ns: SYMBOLS, interval_s, True, self, keeper, self, threading.Event(), archive.done)
-        self._since = look_from(self.poller, archive.newest, self.untold.inherited, earlier_life=False)
+        self._since = look_from(self.poller, archive.newest, self.untold.inherited or None, earlier_life=False)
         self.untold.begin("earlier", self._since)
 
     def step(self) -> None:
@@ -184,7 +187,8 @@ def test_no_poll_is_missed_untold_and_none_is_told_that_came(
     dice, clock, archive = random.Random(seed), [BEGAN], Archive()
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(polling, "wall_ns", lambda: clock[0])
+        for name in ("wall_ns", "boot_ns"):
+            patch.setattr(polling, name, lambda: clock[0])
         for steps in lives:
             try:
                 live(Collector(archive, clock, dice, interval_s, steps, directory), clock, 1000, lambda: dice.choice((1, 10, 30, 150)))

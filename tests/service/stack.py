@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import requests
 
+from tests.faked_time import FakedClock
 from tests.waiting import wait_until
 
 CONFIG = """
@@ -32,31 +33,40 @@ stop = "99%"
 ballast = "1MiB"
 [kis]
 rest_url = "{rest}"
+master_url = "{rest}"
 ws_url = "{ws}"
+requests_per_second = {pace}
+keys = {keys}
 [swing]
 interval = "{swing}"
-symbols = {symbols}
+symbols = {polled}
+universe = "{universe}"
 [scalp]
 symbols = {symbols}
 trs = {trs}
 [market]
-calendar = "always"
+calendar = "{calendar}"
+no_snapshots_after = "{silence}"
 [supervisor]
 heartbeat_timeout = "{heartbeat}"
 stop_timeout = "{stop}"
 [http]
 listen = "{listen}"
 """
-DEFAULTS = {"roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]'}
+DEFAULTS = {
+    "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
+    "calendar": "always", "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
+}  # fmt: skip
+FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
 
 def configuration(**settings: object) -> str:
     """A whole configuration.
 
     Args:
-        settings: CONFIG's placeholders; those of DEFAULTS may be left out.
+        settings: CONFIG's placeholders; those of DEFAULTS may be left out, and `polled`, which is `symbols` then.
     """
-    return CONFIG.format(**{**DEFAULTS, **settings})
+    return CONFIG.format(**{**DEFAULTS, "polled": settings["symbols"], **settings})
 
 
 class Process:
@@ -94,7 +104,12 @@ class Stack:
         symbols: how many, or which.
         options: further options of the simulator.
         archive: the archive's root; by default in ``directory``.
-        settings: changes to the configuration's placeholders: roll, swing, heartbeat, stop, trs, window, fallback.
+        host: the simulator's address.
+        beyond: a command that ends by executing the simulator, in whose network ``host`` is.
+        clock: what the service sees of the time; None: the real one.
+        brokers_clock: what the simulator sees; None: the same.
+        settings: changes to the placeholders of the configuration: roll, swing, heartbeat, stop, trs, window, fallback, calendar, silence,
+            polled, universe, keys, pace.
     """
 
     def __init__(
@@ -104,6 +119,10 @@ class Stack:
         symbols: int | tuple[str, ...] = 20,
         options: tuple[str, ...] = (),
         archive: Path | None = None,
+        host: str = "127.0.0.1",
+        beyond: tuple[str, ...] = (),
+        clock: FakedClock | None = None,
+        brokers_clock: FakedClock | None = None,
         **settings: str,
     ) -> None:
         self.directory = directory
@@ -113,10 +132,14 @@ class Stack:
         self.symbols = symbols if isinstance(symbols, tuple) else tuple(f"{100_000 + 10 * number:06d}" for number in range(symbols))
         self.listen = f"127.0.0.1:{free_port()}"
         self.environ = {
-            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret",
+            "KIS_APP_KEY": "test-app-key", "KIS_APP_SECRET": "test-app-secret", **FURTHER_PAIRS,
             "CACHE_DIRECTORY": str(directory / "cache"), "RUNTIME_DIRECTORY": str(directory / "run"),
         }  # fmt: skip
-        self.simulator = self._simulate(rate, options)
+        self._host, self._beyond = host, beyond
+        self.clock_environ = clock.environ if clock is not None else {}
+        brokers_clock = brokers_clock or clock
+        self._brokers_environ = brokers_clock.environ if brokers_clock is not None else {}
+        self.simulator = self.simulate(options)
         self.where = json.loads((directory / "ready.json").read_text())
         self.config = directory / "observer.toml"
         self.write_config(**settings)
@@ -128,10 +151,12 @@ class Stack:
         where = {"rest": self.where["rest"], "ws": self.where["ws"], "root": self.archive, "listen": self.listen, "symbols": symbols}
         self.config.write_text(configuration(**{**where, **settings}))
 
-    def start(self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = ()) -> Process:
-        """Start the service; by default wait until ticks are durable."""
-        arguments = ["-m", "observer", "--config", str(self.config), "run"]
-        self.service = Process("service", arguments, self.directory, {**self.environ, **(environ or {})}, through)
+    def start(
+        self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = (), module: str = "observer"
+    ) -> Process:
+        """Start the service, or a ``module`` that runs it; by default wait until ticks are durable."""
+        arguments = ["-m", module, "--config", str(self.config), "run"]
+        self.service = Process("service", arguments, self.directory, {**self.environ, **self.clock_environ, **(environ or {})}, through)
         if until_data:
             wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
         return self.service
@@ -175,11 +200,17 @@ class Stack:
             if process is not None:
                 process.kill()
 
-    def _simulate(self, rate: float, options: tuple[str, ...]) -> Process:
+    def simulate(self, options: tuple[str, ...] = ()) -> Process:
+        """Start a simulator."""
         ready = self.directory / "ready.json"
-        arguments = ["-m", "observer", "simulate", "--listen", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--control", "127.0.0.1:0"]
-        arguments += ["--rate", str(rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, {})
+        arguments = [
+            "-m",
+            "observer",
+            "simulate",
+            *(part for side in ("listen", "ws", "control") for part in (f"--{side}", f"{self._host}:0")),
+        ]
+        arguments += ["--rate", str(self.rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
+        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, self._brokers_environ, self._beyond)
         wait_until(ready.exists, 15, f"the simulator: {process.text()}")
         return process
 

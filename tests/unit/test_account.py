@@ -33,7 +33,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def _become(settings: Settings, answer: Connection) -> None:
     found = become_owner(settings)
-    pair = load_credentials(found.environ)
+    [pair] = load_credentials(found.environ, 1)
     unnamed = {name: value for name, value in found.environ.items() if not name.startswith("KIS_")}
     answer.send_bytes(json.dumps([os.getresuid(), os.getresgid(), os.getgroups(), pair.app_key, pair.app_secret, unnamed]).encode())
 

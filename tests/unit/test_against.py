@@ -96,6 +96,14 @@ def test_a_record_sent_inside_an_incident_is_explained(scene: Scene) -> None:
     assert report.whole
 
 
+@pytest.mark.parametrize(("symbols", "unexplained"), [(["000660", "005930"], 0), (["000660"], 1)])
+def test_an_incident_of_one_collector_explains_its_own_symbols_alone(scene: Scene, symbols: list[str], unexplained: int) -> None:
+    sent = scene.send(trade(1), held=False)
+    scene.send(trade(2))
+    scene.archive.incident("restart", sent, sent, {"track": "scalp", "symbols": symbols}, sent)
+    assert scene.compare()[0].unexplained == unexplained
+
+
 @pytest.mark.parametrize(("track", "late_s"), [("swing", 0), ("scalp", 2)])
 def test_an_incident_of_another_track_or_time_explains_nothing(scene: Scene, track: str, late_s: int) -> None:
     sent = scene.send(trade(1), held=False)

@@ -78,6 +78,14 @@ def test_gaps_and_disconnects(told: list[Blind], why: str) -> None:
     assert reasons(told) == ((why,) if why else ())
 
 
+def test_the_reconnects_of_different_app_keys_are_not_added_up(tmp_path: Path) -> None:
+    told = [b'{"session":"%c",' % letter + system_record("reconnect", {"attempt": 1}, n)[1:] for n in range(20) for letter in b"cd"]
+    write_day(tmp_path, DAY, told[:38], [flight_line()])
+    assert judge_day(tmp_path, DAY, KRX).reasons == ()
+    write_day(tmp_path, DAY, told[:39], [flight_line()])
+    assert judge_day(tmp_path, DAY, KRX).reasons == ("20 reconnects",)
+
+
 def test_twenty_reconnects() -> None:
     assert reasons(reconnects=20) == ("20 reconnects",)
 

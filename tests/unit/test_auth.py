@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -61,6 +62,11 @@ def approval(text: str) -> Answer:
     return Answer(200, {"approval_key": text}, "")
 
 
+def free() -> AbstractContextManager[bool]:
+    """A pace that always has a place."""
+    return nullcontext(True)
+
+
 def cache_file(directory: Path, kind: str = "token") -> Path:
     (path,) = directory.glob(f"kis-{kind}-*.json")
     return path
@@ -68,7 +74,7 @@ def cache_file(directory: Path, kind: str = "token") -> Path:
 
 def test_a_token_is_asked_for_as_the_protocol_says_and_kept(tmp_path: Path) -> None:
     host = FakeHost(token("token-one"))
-    keyring = Keyring(CREDENTIALS, host, tmp_path / "cache", Clock())
+    keyring = Keyring(CREDENTIALS, host, tmp_path / "cache", free, Clock())
     assert keyring.token() == keyring.token() == "token-one"
     assert host.posts == [
         (
@@ -80,7 +86,7 @@ def test_a_token_is_asked_for_as_the_protocol_says_and_kept(tmp_path: Path) -> N
 
 def test_the_approval_key_wants_the_secret_under_another_name(tmp_path: Path) -> None:
     host = FakeHost(approval("approval-one"))
-    assert Keyring(CREDENTIALS, host, tmp_path, Clock()).approval_key() == "approval-one"
+    assert Keyring(CREDENTIALS, host, tmp_path, free, Clock()).approval_key() == "approval-one"
     assert host.posts[0][0] == "/oauth2/Approval"
     assert host.posts[0][1]["secretkey"] == CREDENTIALS.app_secret
     assert "appsecret" not in host.posts[0][1]
@@ -88,25 +94,25 @@ def test_the_approval_key_wants_the_secret_under_another_name(tmp_path: Path) ->
 
 def test_the_cache_is_private_and_shared_with_the_next_process(tmp_path: Path) -> None:
     host = FakeHost(token("token-one"))
-    Keyring(CREDENTIALS, host, tmp_path / "cache", Clock()).token()
+    Keyring(CREDENTIALS, host, tmp_path / "cache", free, Clock()).token()
     path = cache_file(tmp_path / "cache")
     assert path.stat().st_mode & 0o777 == 0o600
     assert CREDENTIALS.app_key not in path.name
-    assert Keyring(CREDENTIALS, FakeHost(BrokerError("X", Action.STOP, "never")), tmp_path / "cache", Clock()).token() == "token-one"
+    assert Keyring(CREDENTIALS, FakeHost(BrokerError("X", Action.STOP, "never")), tmp_path / "cache", free, Clock()).token() == "token-one"
 
 
 def test_another_host_or_key_has_its_own_cache(tmp_path: Path) -> None:
-    Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, Clock()).token()
+    Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, free, Clock()).token()
     other = FakeHost(token("token-two"))
     other.base_url = "https://paper.invalid:29443"
-    assert Keyring(CREDENTIALS, other, tmp_path, Clock()).token() == "token-two"
-    assert Keyring(Credentials("other-key", "x" * 180), FakeHost(token("token-three")), tmp_path, Clock()).token() == "token-three"
+    assert Keyring(CREDENTIALS, other, tmp_path, free, Clock()).token() == "token-two"
+    assert Keyring(Credentials("other-key", "x" * 180), FakeHost(token("token-three")), tmp_path, free, Clock()).token() == "token-three"
 
 
 def test_a_token_is_renewed_when_less_than_an_hour_is_left(tmp_path: Path) -> None:
     clock = Clock()
     host = FakeHost(token("token-one"), token("token-two", now=NOW + 86400))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, clock)
     keyring.token()
     clock.now = NOW + 86400 - 3601
     assert keyring.token() == "token-one"
@@ -117,7 +123,7 @@ def test_a_token_is_renewed_when_less_than_an_hour_is_left(tmp_path: Path) -> No
 def test_a_token_that_cannot_be_renewed_is_used_as_long_as_it_is_good(tmp_path: Path) -> None:
     clock = Clock()
     host = FakeHost(token("token-one"), BrokerError("EGW00001", Action.RETRY, "temporary"))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, clock)
     keyring.token()
     clock.now = NOW + 86400 - 1800
     assert keyring.token() == keyring.token() == "token-one"
@@ -140,7 +146,7 @@ def test_a_token_that_cannot_be_renewed_is_used_as_long_as_it_is_good(tmp_path: 
 def test_a_token_ends_by_its_date_else_by_its_length(tmp_path: Path, body: dict[str, object], life_s: float) -> None:
     clock = Clock()
     host = FakeHost(Answer(200, {"access_token": "token-one", **body}, ""), token("token-two", now=NOW + life_s))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, clock)
     keyring.token()
     clock.now = NOW + life_s - 3601
     assert keyring.token() == "token-one"
@@ -150,7 +156,7 @@ def test_a_token_ends_by_its_date_else_by_its_length(tmp_path: Path, body: dict[
 
 def test_a_token_that_died_early_is_issued_anew_and_only_that_one(tmp_path: Path) -> None:
     host = FakeHost(token("token-one"), token("token-two"))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, Clock())
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, Clock())
     keyring.token()
     keyring.token_died("token-one")
     assert keyring.token() == "token-two"
@@ -160,9 +166,9 @@ def test_a_token_that_died_early_is_issued_anew_and_only_that_one(tmp_path: Path
 
 
 def test_a_token_that_another_process_already_replaced_is_taken_from_the_cache(tmp_path: Path) -> None:
-    ours = Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, Clock())
+    ours = Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, free, Clock())
     ours.token()
-    theirs = Keyring(CREDENTIALS, FakeHost(token("token-two")), tmp_path, Clock())
+    theirs = Keyring(CREDENTIALS, FakeHost(token("token-two")), tmp_path, free, Clock())
     theirs.token_died(theirs.token())
     theirs.token()
     ours.token_died("token-one")
@@ -173,10 +179,10 @@ def test_after_too_many_issues_nobody_asks_for_a_minute_not_even_the_next_proces
     clock = Clock()
     host = FakeHost(TOO_OFTEN, token("token-one"))
     with pytest.raises(BrokerError) as caught:
-        Keyring(CREDENTIALS, host, tmp_path, clock).token()
+        Keyring(CREDENTIALS, host, tmp_path, free, clock).token()
     assert (caught.value.code, caught.value.action, caught.value.wait_s) == ("EGW00133", Action.WAIT, 60.0)
     clock.now += 20
-    keyring = Keyring(CREDENTIALS, host, tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, clock)
     with pytest.raises(BrokerError) as caught:
         keyring.token()
     assert caught.value.wait_s == pytest.approx(40, abs=0.01)
@@ -187,7 +193,7 @@ def test_after_too_many_issues_nobody_asks_for_a_minute_not_even_the_next_proces
 
 def test_a_clock_that_stepped_back_does_not_hold_us_for_more_than_a_minute(tmp_path: Path) -> None:
     clock = Clock()
-    keyring = Keyring(CREDENTIALS, FakeHost(TOO_OFTEN), tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, FakeHost(TOO_OFTEN), tmp_path, free, clock)
     with pytest.raises(BrokerError):
         keyring.token()
     clock.now -= 86400
@@ -199,32 +205,32 @@ def test_a_clock_that_stepped_back_does_not_hold_us_for_more_than_a_minute(tmp_p
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"secret":3}', b'{"secret":"x"}', b'{"secret":"x","expires":"y"}', b"\xff"])
 def test_a_corrupt_cache_counts_as_none(tmp_path: Path, content: bytes) -> None:
     host = FakeHost(token("token-one"), token("token-two"))
-    Keyring(CREDENTIALS, host, tmp_path, Clock()).token()
+    Keyring(CREDENTIALS, host, tmp_path, free, Clock()).token()
     cache_file(tmp_path).write_bytes(content)
-    assert Keyring(CREDENTIALS, host, tmp_path, Clock()).token() == "token-two"
+    assert Keyring(CREDENTIALS, host, tmp_path, free, Clock()).token() == "token-two"
 
 
 def test_a_cache_that_others_could_read_is_closed(tmp_path: Path) -> None:
     host = FakeHost(token("token-one"))
-    Keyring(CREDENTIALS, host, tmp_path, Clock()).token()
+    Keyring(CREDENTIALS, host, tmp_path, free, Clock()).token()
     cache_file(tmp_path).chmod(0o644)
-    Keyring(CREDENTIALS, host, tmp_path, Clock()).token()
+    Keyring(CREDENTIALS, host, tmp_path, free, Clock()).token()
     assert cache_file(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_cache_that_cannot_be_written_costs_no_token(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no directory")
-    assert Keyring(CREDENTIALS, FakeHost(token("token-one")), blocked / "cache", Clock()).token() == "token-one"
+    assert Keyring(CREDENTIALS, FakeHost(token("token-one")), blocked / "cache", free, Clock()).token() == "token-one"
 
 
 def test_the_approval_key_is_used_for_23_hours_or_until_it_is_refused(tmp_path: Path) -> None:
     clock = Clock()
     host = FakeHost(approval("approval-one"), approval("approval-two"), approval("approval-three"))
-    keyring = Keyring(CREDENTIALS, host, tmp_path, clock)
+    keyring = Keyring(CREDENTIALS, host, tmp_path, free, clock)
     keyring.approval_key()
     clock.now += 23 * 3600 - 1
-    assert Keyring(CREDENTIALS, host, tmp_path, clock).approval_key() == "approval-one"
+    assert Keyring(CREDENTIALS, host, tmp_path, free, clock).approval_key() == "approval-one"
     clock.now += 2
     assert keyring.approval_key() == "approval-two"
     keyring.approval_died("approval-two")
@@ -234,7 +240,7 @@ def test_the_approval_key_is_used_for_23_hours_or_until_it_is_refused(tmp_path: 
 def test_many_threads_make_one_issue(tmp_path: Path) -> None:
     host = FakeHost(token("token-one"), token("token-two"))
     host.gate.clear()
-    keyring, got = Keyring(CREDENTIALS, host, tmp_path, Clock()), []
+    keyring, got = Keyring(CREDENTIALS, host, tmp_path, free, Clock()), []
     threads = [threading.Thread(target=lambda: got.append(keyring.token())) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -253,7 +259,7 @@ def _issue_in_process(directory: str, counter: str, barrier: object) -> None:
             return super().post(path, body)
 
     barrier.wait(10)  # type: ignore[attr-defined]
-    Keyring(CREDENTIALS, Counting(token("token-one")), Path(directory), Clock()).token()
+    Keyring(CREDENTIALS, Counting(token("token-one")), Path(directory), free, Clock()).token()
 
 
 def test_many_processes_make_one_issue(tmp_path: Path) -> None:
@@ -269,17 +275,28 @@ def test_many_processes_make_one_issue(tmp_path: Path) -> None:
     assert (tmp_path / "count").read_text() == "x"
 
 
+def test_every_issue_takes_a_place_in_the_keys_pace_and_none_is_asked_for_without_one(tmp_path: Path) -> None:
+    places = [True, True, False]
+    host = FakeHost(token("token-one"), approval("approval-one"))
+    keyring = Keyring(CREDENTIALS, host, tmp_path, lambda: nullcontext(places.pop(0)), Clock())
+    assert (keyring.token(), keyring.approval_key()) == ("token-one", "approval-one")
+    keyring.token_died("token-one")
+    with pytest.raises(BrokerError, match="not asked, as the collector stops"):
+        keyring.token()
+    assert (places, len(host.posts)) == ([], 2)
+
+
 def test_a_wrong_key_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     host = FakeHost(Answer(403, {"error_code": "EGW00103", "error_description": f"유효하지 않은 AppKey {CREDENTIALS.app_key}"}, ""))
     with pytest.raises(BrokerError) as caught:
-        Keyring(CREDENTIALS, host, tmp_path, Clock()).token()
+        Keyring(CREDENTIALS, host, tmp_path, free, Clock()).token()
     assert caught.value.action is Action.STOP
     assert "kis_app_key" in caught.value.hint
     assert not list(tmp_path.glob("kis-token-*.json"))
 
 
 def test_nothing_that_holds_a_secret_shows_it(tmp_path: Path) -> None:
-    keyring = Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, Clock())
+    keyring = Keyring(CREDENTIALS, FakeHost(token("token-one")), tmp_path, free, Clock())
     keyring.token()
     shown = repr(keyring) + repr(Grant("token-one")) + repr(CREDENTIALS)
     assert "token-one" not in shown

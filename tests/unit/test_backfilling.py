@@ -114,8 +114,8 @@ class Filling:
 def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
     monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)  # midnight may come
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
-    monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
     monkeypatch.setattr(backlog, "WAIT_S", 0.01)
+    monkeypatch.setattr(backfilling, "LOOK_S", 0.002)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
     one = Filling(Paths(asset_dir=tmp_path / "archive", rule="test", cache_dir=tmp_path / "cache", runtime_dir=tmp_path / "run"))
@@ -201,6 +201,17 @@ def test_a_defect_costs_one_hole_and_not_the_thread(filling: Filling, monkeypatc
     assert [fill.told["hole"] for fill in filling.broker.sent] == [other.id]
 
 
+def test_one_hole_after_the_other_is_filled_without_a_pause(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, ask = threading.Event(), filling.broker.time_itemconclusion
+    monkeypatch.setattr(filling.broker, "time_itemconclusion", lambda *asked: gate.wait(5) and ask(*asked))
+    for volume in range(1200, 1300, 10):
+        filling.filler.add(hole(volume, volume + 3))
+    wait_until(lambda: filling.events("gap_filling"), 5, "the first of them")
+    monkeypatch.setattr(backlog, "WAIT_S", 60.0)
+    gate.set()
+    wait_until(lambda: filling.filler.filled == 10, 5, "all of them")
+
+
 def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(
     filling: Filling, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -229,9 +240,39 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     archive.say("gap_filled", done, NOW + 2000)
     said = {"hole": hopeless.id, "tr": hopeless.tr, "symbol": hopeless.symbol, "reason": "no", "volume": 3, "records": 0}
     archive.say("gap_unfillable", said, NOW + 2000)
+    assert not filling.backlog.knows, "that none waits is not known before"
+    filling.takes = False
     filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.backlog.knows, 5, "what was left open")
+    assert filling.filler.open == 1
+    filling.takes = True
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
+
+
+@pytest.mark.parametrize(
+    ("ours", "hears", "taken"),
+    [(False, False, 0), (True, False, 1), (False, True, 1)],
+    ids=["another collector's", "its own symbol's", "on request the first one fills for all"],
+)
+def test_of_what_was_left_open_each_collector_takes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool, hears: bool, taken: int
+) -> None:
+    monkeypatch.setattr(backlog, "WAIT_S", 0.01)
+    paths = Paths(tmp_path / "archive", "test", tmp_path / "cache", tmp_path / "run")
+    archive, broker, stopping, turns = HandArchive(paths.asset_dir), FakeBroker(), threading.Event(), list[int]()
+    archive.say("gap", hole(1200, 1203).to_data("lost_ticks"), NOW)
+    leave_request(paths, Request(TODAY, ()))
+    untold = Untold(FakeProducer(), Board(INSTANCES).cell("role.collector.gap_from"))
+    filler = Backfiller(broker, untold, broker, archive.root, 60, stopping, lambda: False, lambda _missing: None)
+    waiting_list = Backlog(filler, stopping, request_path(paths) if hears else None, turns.append, lambda _symbol: ours)
+    waiting_list.take_over(archive.root)
+    thread = threading.Thread(target=waiting_list.run)
+    thread.start()
+    wait_until(lambda: len(turns) > 1, 5, "the ledger read, and a request looked for")
+    stopping.set()
+    thread.join(5)
+    assert filler.open == taken
 
 
 def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(filling: Filling) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from observer import __version__, cli, logs
 from observer.errors import EXIT_BUG, EXIT_CONFIG, EXIT_FOUND, EXIT_HELD, EXIT_OK, EXIT_USAGE, ConfigError, HeldError, ObserverError
+from observer.kis.cache import write_private
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -273,6 +274,19 @@ class TestCheck:
         assert [item["place"] for item in report["findings"]] == ["credentials", "http"]
         assert "is in use" in report["findings"][1]["what"]
         assert all(item["hint"] for item in report["findings"])
+
+    def test_with_master_files_it_says_how_many_symbols_are_known_and_of_when(self, tmp_path: Path, free_port: int) -> None:
+        self.write(tmp_path, f"127.0.0.1:{free_port}", "[swing]\nuniverse = 'master'\nmin_close = 5000\n")
+        keys = {**self.keys(), "CACHE_DIRECTORY": str(tmp_path / "cache")}
+        done = observer("check", cwd=tmp_path, **keys)
+        assert "no shares are known yet: the service fetches the master files from https://new.real.download.dws.co.kr" in done.stdout
+        market = {f"{number:06d}": 1000 + 10 * number for number in range(500)}
+        content = {"fetched": "2026-11-23T06:00:02+09:00", "shares": {"kospi": market, "kosdaq": {**market, "900000": 9000}}}
+        write_private(tmp_path / "cache" / "kis-universe-20261123.json", content)
+        done = observer("check", cwd=tmp_path, **keys)
+        assert "201 shares from 5,000 KRW on, by the master files of 2026-11-23 (fetched 2026-11-23T06:00:02+09:00" in done.stdout
+        found = json.loads(observer("check", "--json", cwd=tmp_path, **keys).stdout)["universe"]
+        assert (found["date"], found["symbols"]) == ("2026-11-23", 103), "and the two of the list"
 
     def test_an_address_that_is_not_ours_is_found(self, tmp_path: Path) -> None:
         self.write(tmp_path, "192.0.2.1:8000")

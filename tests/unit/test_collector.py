@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
 from observer.board import Board, pack
-from observer.clock import SECOND_NS, kst_text, wall_ns
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, kst_text, wall_ns
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.errors import EXIT_BUG, EXIT_OK, ConfigError
 from observer.kis.calendar import CalendarKeeper
@@ -28,7 +28,7 @@ from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles import poll_gaps, tail_check, tick_gaps
+from observer.roles import poll_gaps, polling, tail_check, tick_gaps
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
@@ -40,6 +40,7 @@ from observer.roles.role import Context
 from observer.roles.source import STALE_S, Source
 from observer.roles.untold import Untold
 from observer.settings import Settings
+from tests.hand_archive import HandArchive
 from tests.waiting import wait_until
 
 INSTANCES = ("collector", "writer", "janitor")
@@ -112,7 +113,7 @@ class Track:
         self.board = board or Board(INSTANCES)
         self.board.cell("supervisor.started_wall").set(START - 900 * SECOND_NS)
         self.producer = producer or FakeProducer()
-        self.word = self.board.cell("role.collector.blind_from")
+        self.word = self.board.cell("role.collector.blind_from_scalp")
         self.incidents = Untold(self.producer, self.word)
         predecessor = Predecessor(self.board, "collector", "scalp", START)
         self.blindness = Blindness("scalp", self.incidents, predecessor, 60 * SECOND_NS, silent_after_s)
@@ -225,6 +226,31 @@ def test_an_incident_that_a_kill_kept_from_being_told_is_told_by_the_successor()
     board.cell("flow.collector.scalp.closed").set(pack(4, 10))
     successor.tick()
     assert successor.told()[0]["from"] == kst_text(START - 7 * SECOND_NS)
+
+
+def test_what_goes_on_when_it_is_stopped_is_told_then_as_its_successor_may_have_other_symbols() -> None:
+    track = Track()
+    track.blindness.stop(START)
+    assert track.told() == [], "a restart is its successor's to tell"
+    track.settle()
+    track.tick(5)
+    track.blindness.lost("disconnect", "cut", START + SECOND_NS)
+    track.blindness.stop(START + 5 * SECOND_NS)
+    (told,) = track.told()
+    assert (told["kind"], told["complete"]) == ("disconnect", False)
+    assert (told["from"], told["to"]) == (kst_text(START + SECOND_NS), kst_text(START + 5 * SECOND_NS))
+    track.blindness.stop(START + 6 * SECOND_NS)
+    assert len(track.told()) == 1
+
+
+def test_an_incident_of_one_of_several_collectors_names_its_symbols() -> None:
+    track = Track()
+    predecessor = Predecessor(track.board, "collector", "scalp", START)
+    track.blindness = Blindness("scalp", track.incidents, predecessor, 60 * SECOND_NS, None, ("005930", "000660"))
+    track.settle()
+    track.blindness.lost("disconnect", "cut", START)
+    track.data()
+    assert track.told()[0]["scope"] == {"track": "scalp", "symbols": ["005930", "000660"]}
 
 
 def test_the_word_is_cleared_only_when_the_incident_is_durable() -> None:
@@ -546,6 +572,8 @@ def krx_poller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, inte
     symbols = [f"{number:06d}" for number in range(90)]
     poller = SwingPoller(lambda due_ns: symbols, interval_s, False, FakeQuotations(), keeper, ears, threading.Event())
     monkeypatch.setattr("observer.roles.polling.wall_ns", lambda: clock[0])
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: clock[0])
+    poller._turned_ns = clock[0]
     return clock, poller, ears
 
 
@@ -593,6 +621,23 @@ def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_pat
     poller._turn(clock[0])
     dues = [kst_text(due)[11:16] for due, symbols in ears.unreached if len(symbols) == 90]
     assert dues == ["08:30", "08:40", "08:50"], "between 20:00 and 09:00"
+
+
+@pytest.mark.parametrize("step_s", [7200, -7200, 7200 - 60])
+def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_s: int) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-23T13:00:00+09:00", 60.0)
+    passed = [0]
+    monkeypatch.setattr("observer.roles.polling.boot_ns", lambda: passed[0])
+    poller._turned_ns = 0
+    for seconds in (60, 60, 60 + step_s, 60, 60):
+        clock[0] += seconds * SECOND_NS
+        passed[0] += 60 * SECOND_NS
+        poller._turn(clock[0])
+    assert (len(ears.got), ears.unreached) == (5 * 90, [])
+    clock[0] += 180 * SECOND_NS
+    passed[0] += 180 * SECOND_NS
+    poller._turn(clock[0])
+    assert len(ears.unreached) == 2, "what really was missed is"
 
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -745,6 +790,24 @@ def test_the_whole_collector_records_both_tracks_and_stops_in_order(host: str, t
     assert not [secret for secret in ("app-key-value", "app-secret-value", "approval-value", "token-value") if secret in shown]
 
 
+def test_polls_that_failed_and_were_not_told_make_no_ticks_look_missed(host: str, tmp_path: Path) -> None:
+    context, codes = FakeContext(config_for(host), tmp_path, ENVIRON), list[int]()
+    context.board.cell("role.collector.incarnation").set(5)
+    now = wall_ns()
+    failing, newest = now - 900 * SECOND_NS, now - 2 * SECOND_NS
+    context.board.cell("role.collector.blind_from_swing").set(failing)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+        context.board.cell(f"flow.collector.{track}.committed_recv").set(newest)
+    context.fake.durable = {"swing": 1, "scalp": 1, "system": 1000}
+    thread = run(context, codes)
+    wait_until(lambda: len(context.fake.of("incident")) == 2, 10, "an incident of each track")
+    context.stopping.set()
+    thread.join(10)
+    begun = {incident["scope"]["track"]: incident["from"] for incident in context.fake.of("incident")}
+    assert begun == {"swing": kst_text(failing), "scalp": kst_text(newest)}
+
+
 def test_a_source_that_ended_ends_the_collector_after_delivering(
     host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -823,3 +886,34 @@ def test_the_whole_collector_tells_polls_that_were_missed_and_trades_behind_the_
     told = {data["kind"]: data for data in context.fake.of("gap")}
     assert told["polls"]["symbols"] == ["005930", "999999"]
     assert (told["ticks"]["symbol"], told["ticks"]["to_volume"]) == ("005930", 7)
+
+
+def test_a_poll_that_waited_its_two_minutes_at_a_kill_is_told_and_one_that_was_thinned_out_is_not(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swing = SwingConfig(interval=60.0, symbols=("005930", "999999"))
+    context, codes = FakeContext(dataclasses.replace(config_for(host), swing=swing), tmp_path, ENVIRON), list[int]()
+    due = wall_ns() // (60 * SECOND_NS) * (60 * SECOND_NS) - 300 * SECOND_NS
+    monkeypatch.setattr(polling, "day_start_ns", lambda _day: 0)  # midnight may have been in between
+    monkeypatch.setattr(poll_gaps, "kst_day", lambda _now_ns: kst_day(due))
+    monkeypatch.setattr(SwingPoller, "_ask", lambda _self, _batch: None)
+    times = {"from": kst_text(due), "to": kst_text(due + 60 * SECOND_NS)}
+    counts = {"cycles": 1, "polls": 1, "by_symbol": {"999999": 1}}
+    archive = HandArchive(context.settings.paths.asset_dir)
+    archive.say("thinned", {"level": 1, **times, "reason": "cpu", **counts, "lasts": False}, due)
+    word = context.board.cell("role.collector.poll_from")
+    word.set(due)
+    context.board.cell("flow.collector.swing.committed_recv").set(due + 61 * SECOND_NS)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+    thread = run(context, codes)
+
+    def told() -> dict[str, list[str]]:
+        return {data["due"]: data["symbols"] for data in context.fake.of("gap") if data["kind"] == "polls"}
+
+    wait_until(lambda: len(told()) >= 2, 10, "what waited at the kill")
+    assert word.get() == due, "nothing of it is durable"
+    context.stopping.set()
+    thread.join(10)
+    first, second = (kst_seconds_text(due + number * 60 * SECOND_NS) for number in range(2))
+    assert (told()[first], told()[second]) == (["005930"], ["005930", "999999"])

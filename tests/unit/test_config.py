@@ -238,6 +238,14 @@ COMBINATIONS = [
         "[kis]\nenvironment = 'paper'\nrequests_per_second = 1\n[swing]\ninterval = '1s'\n",
         '[swing] interval = "1s": 2 symbols need 2 calls at 1 a second: at least 2s',
     ),
+    (
+        "[kis]\nenvironment = 'paper'\nrequests_per_second = 1\n[swing]\nuniverse = 'master'\n",
+        '[swing] universe = "master": must be "list" with environment = "paper": that allows 1 call a second',
+    ),
+    (
+        "[swing]\nuniverse = 'master'\ninterval = '6s'\n",
+        '[swing] interval = "6s": about 3,002 symbols need 101 calls at 15 a second: at least 7s',
+    ),
     ("[archive]\nroot = '/srv/a'\nfallback = '/srv/a/b'\n", '[archive] fallback = "/srv/a/b": must lie outside root ("/srv/a")'),
     ("[archive]\nroot = '/srv/a/b'\nfallback = '/srv/a'\n", '[archive] fallback = "/srv/a": must lie outside root'),
 ]
@@ -255,6 +263,13 @@ def test_more_registrations_than_the_broker_allows_are_refused_and_41_are_not() 
     assert "name at most 20 symbols" in refusal(f"[scalp]\nsymbols = {symbols[:21]}\ntrs = {both}\n")
     assert len(parse_config(f"[scalp]\nsymbols = {symbols[:41]}\n", NAME).scalp.symbols) == 41
     assert len(parse_config(f"[scalp]\nsymbols = {symbols[:20]}\ntrs = {both}\n", NAME).scalp.symbols) == 20
+
+
+def test_the_master_files_are_something_to_record_also_without_a_list() -> None:
+    config = parse_config("[scalp]\nsymbols = []\n[swing]\nsymbols = []\nuniverse = 'master'\ninterval = '7s'\n", NAME)
+    assert config.swing.polls and config.swing.from_master
+    assert config.kis.effective_master_url == "https://new.real.download.dws.co.kr"
+    assert parse_config("[kis]\nmaster_url = 'http://127.0.0.1:8/'\n", NAME).kis.effective_master_url == "http://127.0.0.1:8"
 
 
 def test_every_documented_tr_is_known() -> None:
@@ -360,17 +375,17 @@ class TestCredentials:
         return {"CREDENTIALS_DIRECTORY": str(directory)}
 
     def test_they_come_from_the_credentials_directory_without_the_newline(self, tmp_path: Path) -> None:
-        found = load_credentials(self.files(tmp_path, "the-app-key\n", "the-secret\n") | {"KIS_APP_KEY": "other"})
+        found = load_credentials(self.files(tmp_path, "the-app-key\n", "the-secret\n") | {"KIS_APP_KEY": "other"}, 1)[0]
         assert (found.app_key, found.app_secret) == ("the-app-key", "the-secret")
 
     def test_they_come_from_the_environment_when_no_file_is_there(self, tmp_path: Path) -> None:
         environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"}
-        assert load_credentials(environ) == Credentials("the-app-key", "the-secret")
+        assert load_credentials(environ, 1) == (Credentials("the-app-key", "the-secret"),)
 
     @pytest.mark.parametrize("environ", [{}, {"KIS_APP_KEY": "the-app-key"}, {"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": " \n"}])
     def test_a_missing_one_ends_with_78_and_a_hint(self, environ: dict[str, str]) -> None:
         with pytest.raises(ConfigError, match="no KIS credential") as caught:
-            load_credentials(environ)
+            load_credentials(environ, 1)
         assert caught.value.exit_code == EXIT_CONFIG
         assert "KIS_APP_SECRET" in caught.value.hint
         assert "the-app-key" not in str(caught.value)
@@ -378,21 +393,21 @@ class TestCredentials:
     def test_a_pair_is_never_mixed_from_two_sources(self, tmp_path: Path) -> None:
         environ = self.files(tmp_path, "the-app-key", None) | {"KIS_APP_SECRET": "the-secret", "KIS_APP_KEY": "other"}
         with pytest.raises(ConfigError, match="kis_app_secret"):
-            load_credentials(environ)
+            load_credentials(environ, 1)
 
     @pytest.mark.parametrize("value", ["two words", "two\nlines", "schlüssel"])
     def test_a_value_with_foreign_signs_is_refused_without_being_shown(self, tmp_path: Path, value: str) -> None:
         with pytest.raises(ConfigError, match="white space or signs") as caught:
-            load_credentials(self.files(tmp_path, value, "the-secret"))
+            load_credentials(self.files(tmp_path, value, "the-secret"), 1)
         assert value not in str(caught.value)
 
     def test_an_unreadable_file_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "kis_app_key").mkdir()
         with pytest.raises(ConfigError, match="Is a directory"):
-            load_credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)})
+            load_credentials({"CREDENTIALS_DIRECTORY": str(tmp_path)}, 1)
 
     def test_they_show_in_no_repr_and_are_hidden_from_then_on(self) -> None:
-        found = load_credentials({"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"})
+        found = load_credentials({"KIS_APP_KEY": "the-app-key", "KIS_APP_SECRET": "the-secret"}, 1)
         assert "the-" not in f"{found!r} {found} {[found]}"
         assert logs.redact("a the-app-key b the-secret c") == "a *** b *** c"
 

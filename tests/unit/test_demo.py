@@ -46,8 +46,8 @@ def test_real_credentials_and_tokens_are_left_alone_and_the_lock_is_everybodys(t
     (tmp_path / "kis_app_key").write_text("real-key")
     found = found_in(tmp_path, "", XDG_RUNTIME_DIR=str(tmp_path / "run"), **real)
     own = own_of(tmp_path, found)
-    credentials = load_credentials(own.environ)
-    assert (credentials.app_key, credentials.app_secret) == ("demo-app-key", "demo-app-secret")
+    credentials = load_credentials(own.environ, 1)[0]
+    assert (credentials.app_key, credentials.app_secret) == ("demo-app-key-1", "demo-app-secret-1")
     assert own.paths.cache_dir == tmp_path / "cache" and own.paths.runtime_dir == found.paths.runtime_dir
 
 

@@ -286,6 +286,14 @@ class TestUnit:
         assert found[0] == level
         assert words in found[1]
 
+    def test_limits_must_have_room_for_every_keys_collector(self, fake: Fake, host: Host) -> None:
+        systemctl(fake, host)
+        (host.etc / "observer.toml").write_text(f"[kis]\nkeys = 3\n[scalp]\nsymbols = {[f'{number:06d}' for number in range(3)]}\n")
+        level, what = only(unit.look_at_limits, host)
+        assert level == "warn" and "3 full windows (64MiB) may need 1,048 MiB" in what
+        systemctl(fake, host, MemoryMax=str(2048 * MIB), LimitNOFILE="8000")
+        assert only(unit.look_at_limits, host) == ("fail", "LimitNOFILE is 8000, the lanes may need 9,000")
+
     def test_limits_must_fit_the_configured_window(self, fake: Fake, host: Host) -> None:
         systemctl(fake, host)
         assert only(unit.look_at_limits, host) == ("ok", "MemoryMax 1,024 MiB (a full window may need 456 MiB), LimitNOFILE 65536")
@@ -410,6 +418,17 @@ class TestKeys:
         stranger = replace(host, root_uid=NOBODY_UID)
         assert said(keys.look_at_modes, stranger)[-1] == ("warn", f"unknown: needs root to see the files in {host.etc}/credentials")
         assert only(keys.look_at_credentials, stranger) == ("warn", f"unknown: needs root to see the keys in {host.etc}/credentials")
+
+    def test_every_pair_that_the_configuration_asks_for_is_looked_at_and_none_may_be_there_twice(self, host: Host) -> None:
+        (host.etc / "observer.toml").write_text("[kis]\nkeys = 2\n")
+        two = replace(host, config_option=str(host.etc / "observer.toml"))
+        where = f"{host.etc}/credentials"
+        assert said(keys.look_at_credentials, two)[1] == ("fail", f"no KIS keys of pair 2 in {where}")
+        (host.etc / "credentials/kis_app_key_2").write_text(KEY)
+        (host.etc / "credentials/kis_app_secret_2").write_text(SECRET)
+        found = said(keys.look_at_credentials, two)
+        assert found[1] == ("ok", f"key and secret of pair 2 are in {where}, of the length that KIS gives them")
+        assert found[2] == ("fail", f"{where}/kis_app_key_2: is the same key as {where}/kis_app_key")
 
     def test_good_keys_in_files_and_in_the_environment(self, host: Host, tmp_path: Path) -> None:
         assert only(keys.look_at_credentials, host) == (
@@ -571,6 +590,13 @@ class TestNetwork:
             result = network.reach("rest", f"http://127.0.0.1:{listener.getsockname()[1]}", 3.0)
         assert (result.level, "answers, TCP in" in result.what) == ("ok", True)
         assert network.reach("websocket", f"ws://{closed}/tryitout", 3.0).what == f"{closed}: refused"
+
+    def test_the_host_of_the_master_files_is_tried_where_they_are_wanted(self, host: Host, closed: str) -> None:
+        url = f'[kis]\nmaster_url = "http://{closed}"\n'
+        (host.etc / "observer.toml").write_text(url)
+        assert list(network.look_at_master_files(host)) == []
+        (host.etc / "observer.toml").write_text(url + '[swing]\nuniverse = "master"\n')
+        assert only(network.look_at_master_files, host) == ("fail", f"{closed}: refused")
 
     def test_a_failed_handshake_and_a_mute_peer_are_told_apart(self, serve: Callable[..., str]) -> None:
         assert "TLS failed" in network.reach("rest", f"https://{serve()}", 3.0).what

@@ -79,7 +79,6 @@ class Alone:
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alone]:
     one = Alone(tmp_path)
     monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)
-    monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(filler, "NOTE_S", 0.0)
     monkeypatch.setattr(Quotations, "time_itemconclusion", lambda _self, *asked: one.broker.time_itemconclusion(*asked))

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from observer.board import Board
-from observer.clock import SECOND_NS
-from observer.roles.figures import Figures, FlightLine
+from observer.clock import SECOND_NS, kst_text
+from observer.roles.figures import RECENT_S, Figures, FlightLine
 from observer.sinks import flight
 from observer.sinks.flight import FlightRecorder
 
@@ -55,6 +55,14 @@ def test_a_file_of_an_earlier_day_is_moved_before_the_first_line(tmp_path: Path,
     assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
 
 
+def test_a_file_is_of_the_day_of_its_last_line_also_when_it_was_copied_since(tmp_path: Path, clock: Clock) -> None:
+    FlightRecorder(tmp_path).write({"ts": kst_text(clock.now - DAY), "line": 1})
+    os.utime(tmp_path / "observer.jsonl", ns=(clock.now, clock.now))
+    note(FlightRecorder(tmp_path), 2)
+    assert b'"line":1' in (tmp_path / "system/observer-20260921.jsonl").read_bytes()
+    assert (tmp_path / "observer.jsonl").read_bytes() == b'{"line":2}\n'
+
+
 def test_at_midnight_the_day_gets_its_name_and_a_new_file_begins(tmp_path: Path, clock: Clock) -> None:
     recorder = FlightRecorder(tmp_path)
     note(recorder, 1)
@@ -84,3 +92,20 @@ def test_a_line_has_the_keys_that_the_contract_names(tmp_path: Path) -> None:
     line = FlightLine(Board(["collector", "writer"])).next(Figures(), tmp_path)
     assert set(line) == named
     assert 0 <= line["cpu"] <= 1
+
+
+def test_how_long_commits_take_now_is_said_of_those_that_ended_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("observer.roles.figures.time.monotonic", lambda: now[0])
+    figures = Figures()
+    assert figures.commit_recent_ms() is None
+    for took in (5.0, 5.0, 5.0):
+        figures.committed(took, [], 0, 0)
+    now[0] += RECENT_S
+    for took in (0.001, 0.003, 0.002):
+        figures.committed(took, [], 0, 0)
+    assert figures.commit_recent_ms() == 5000.0
+    now[0] += 1
+    assert (figures.commit_recent_ms(), figures.commit_ms()["p99"]) == (2.0, 5000.0)
+    now[0] += RECENT_S
+    assert figures.commit_recent_ms() is None

@@ -384,6 +384,18 @@ def test_missing_keys_are_told_with_the_way_to_make_them(dest: Path, releases: R
     assert "systemctl enable --now observer" in told
 
 
+def test_the_keys_of_every_pair_that_the_configuration_asks_for_are_told(
+    dest: Path, releases: Releases, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = dest / "etc/observer/observer.toml"
+    command.run(["install", "--destdir", str(dest)], releases.one.root)
+    assert "kis_app_key_2" not in capsys.readouterr().out
+    config.write_text("[kis]\nkeys = 2\n")
+    command.run(["install", "--destdir", str(dest)], releases.one.root)
+    told = capsys.readouterr().out
+    assert "/dev/stdin /etc/observer/credentials/kis_app_secret_2" in told and "kis_app_key_3" not in told
+
+
 # --- upgrades, on a host with systemd
 
 

@@ -47,7 +47,7 @@ def batch(first: int, count: int = 1, start_s: int = START, session: str = OURS)
     return Batch(session, 3, "scalp", start_s, first, count, 1, recv, recv, lines(session, first, count))
 
 
-def seal_all(sink: JsonlFileSink, now: int) -> list[Seal]:
+def seal_all(sink: JsonlFileSink, now: int | None) -> list[Seal]:
     seals = []
     for _ in range(100):
         seal = sink.step(now)
@@ -87,6 +87,20 @@ def test_a_segment_nobody_has_passed_is_sealed_ten_seconds_after_its_end(tmp_pat
     sink.commit()
     assert seal_all(sink, (START + 69) * SECOND_NS) == []
     assert len(seal_all(sink, (START + 70) * SECOND_NS)) == 1
+
+
+def test_records_of_another_time_have_one_file_an_interval_sealed_when_every_session_has_passed_it(tmp_path: Path, board: Board) -> None:
+    sink = make(tmp_path, board, 0)
+    for seq in range(1, 4):
+        sink.write(batch(seq))
+        sink.commit()
+        assert seal_all(sink, None) == [], "however long ago that was"
+    sink.forget_session(OURS)
+    assert seal_all(sink, None) == [], "its successor goes on in it"
+    sink.write(batch(4, start_s=START + 60))
+    sink.commit()
+    assert [seal.lines for seal in seal_all(sink, None)] == [3]
+    assert [seal.lines for seal in seal_all(sink, NOW * 2)] == [1]
 
 
 def test_what_comes_after_the_seal_goes_to_a_file_beside_it(tmp_path: Path, board: Board) -> None:
@@ -219,7 +233,7 @@ def test_the_newest_receive_time_of_each_track_is_found(tmp_path: Path, board: B
     sink = make(tmp_path, board)
     sink.write(batch(1))
     sink.commit()
-    assert make(tmp_path, board).newest == {"scalp": 1_790_000_040_000_001_000}
+    assert make(tmp_path, board).newest == {"scalp": {"c": 1_790_000_040_000_001_000}}
 
 
 @pytest.mark.parametrize("damage", [b"\xb0", b"q", b"9"])
@@ -233,7 +247,7 @@ def test_a_damaged_receive_time_says_nothing_and_keeps_no_writer_from_starting(t
     first, second = path.read_bytes().splitlines(keepends=True)
     at = second.index(b'"recv":"') + len(b'"recv":"2026-0')
     path.write_bytes(first + second[:at] + damage + second[at + 1 :])
-    assert make(tmp_path, board).newest == {"scalp": 1_790_000_040_000_001_000}
+    assert make(tmp_path, board).newest == {"scalp": {"c": 1_790_000_040_000_001_000}}
 
 
 def failing(patch: pytest.MonkeyPatch, times: int) -> None:

@@ -216,3 +216,11 @@ def test_a_day_without_system_records_is_not_told(tmp_path: Path) -> None:
     archive.append(f"system/{DAY}.jsonl", b"\0\0\0\n")
     archive.say("start", {}, at("09:00:00", "20261124"))
     assert not read_ledger(tmp_path, DAY).told and read_ledger(tmp_path, "20261124").told
+
+
+def test_of_a_replayed_day_as_much_is_known_as_its_source_knew(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    archive.say("replay_ended", {"day": DAY, "holes_known": False}, at("10:00:00", "20261128"))
+    assert not read_ledger(tmp_path, DAY).told
+    archive.say("replay_ended", {"day": DAY, "holes_known": True}, at("10:01:00", "20261128"))
+    assert read_ledger(tmp_path, DAY).told and not read_ledger(tmp_path, "20261124").told

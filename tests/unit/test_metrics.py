@@ -63,7 +63,7 @@ def test_values_are_those_of_the_board() -> None:
     assert found["observer_refusals_total", ("duplicate", "guard", "scalp")] == 3
     assert found["observer_durable_seconds", ("0.99",)] == 0.06
     assert found["observer_role_state", ("writer", "healthy")] == 1 and found["observer_role_state", ("writer", "stuck")] == 0
-    assert found["observer_broker_state", ("connected",)] == 1
+    assert found["observer_broker_state", ("collector", "connected")] == 1
     assert found["observer_check_status", ("archive",)] == 0
 
 

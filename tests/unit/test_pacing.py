@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from itertools import pairwise
 
@@ -40,7 +41,7 @@ def test_two_calls_are_never_closer_than_the_gap(steps: list[int]) -> None:
 def test_a_new_collector_goes_on_where_the_old_one_stood() -> None:
     word = Local()
     assert Pace(10, word).ask(1000) == 0
-    assert Pace(10, word).ask(1000) == GAP
+    assert Pace(10, word).ask(1000) == GAP + SECOND_NS, "and what that one had under way is not counted with ours"
 
 
 def test_a_place_that_no_pace_can_have_given_is_no_reason_to_wait() -> None:
@@ -103,6 +104,7 @@ def test_each_refusal_widens_the_gap_and_calm_narrows_it_to_what_is_configured_a
     rates, now = [], 10 * SECOND_NS
     for _ in range(40):
         assert pace.ask(now) == 0
+        pace.end(now)
         assert pace.ask(now + int(SECOND_NS / pace.per_second) - 1) > 0
         rates.append(pace.per_second)
         now += int(CALM_S * SECOND_NS)
@@ -119,3 +121,48 @@ def test_a_new_collector_is_as_careful_as_the_old_one() -> None:
     word = Local()
     Pace(10, wider=word).back_off(0)
     assert Pace(10, wider=word).per_second == pytest.approx(10 / 1.5, rel=1e-6)
+
+
+def test_collectors_that_live_shorter_than_the_calm_lasts_come_back_to_what_is_configured_as_well() -> None:
+    words = Local(), Local(), Local()
+    Pace(10, *words).back_off(0)
+    for second in range(0, 200, 20):
+        Pace(10, *words).ask(second * SECOND_NS)
+    assert Pace(10, *words).per_second == 10
+
+
+@given(st.floats(min_value=0.1, max_value=18))
+def test_no_second_holds_more_calls_than_configured(per_second: float) -> None:
+    pace, now = Pace(per_second), SECOND_NS
+    granted: list[int] = []
+    while len(granted) < 40:
+        if wait := pace.ask(now):
+            now += wait
+        else:
+            granted.append(now)
+            pace.end(now)
+    most = math.ceil(per_second)
+    assert all(later - earlier >= SECOND_NS for earlier, later in zip(granted, granted[most:], strict=False))
+
+
+CALL = st.tuples(st.integers(0, SECOND_NS), st.floats(0, 1), st.integers(0, 2 * GAP))
+
+
+@given(st.integers(1, 12), st.lists(CALL, min_size=1, max_size=60))
+def test_in_no_second_more_calls_arrive_than_configured_however_long_each_was_on_its_way(
+    per_second: int, calls: list[tuple[int, float, int]]
+) -> None:
+    """Each call is under way for so long, arrives at some share of that, and its caller asks so long after the one before."""
+    pace, now, arrived = Pace(per_second), SECOND_NS, []
+    under_way: list[int] = []
+    for lasts, share, pause in calls:
+        now += pause
+        while wait := pace.ask(now):
+            now = min(now + wait, *under_way) if under_way else now + wait
+            for end in [end for end in under_way if end <= now]:
+                under_way.remove(end)
+                pace.end(end)
+        under_way.append(now + lasts)
+        arrived.append(now + int(lasts * share))
+    arrived.sort()
+    assert all(later - earlier >= SECOND_NS for earlier, later in zip(arrived, arrived[per_second:], strict=False))

@@ -458,6 +458,20 @@ def test_an_archive_that_was_renamed_or_replaced_is_left_and_found_again(scene: 
 # ------------------------------------------------------------------------------------- what nobody heard, and what comes twice
 
 
+def test_an_archive_that_is_gone_when_the_flight_recorder_is_due_is_gone_and_not_forbidden(scene: Scene) -> None:
+    placement = scene.writer.placement
+    assert placement.recording is not None
+    scene.archive.rename(scene.archive.with_name("elsewhere"))
+    placement._look_at, placement.recording._flight_at = float("inf"), 0.0  # its line is due before the next look
+    scene.send(5)
+    scene.until(lambda: scene.faults, 5)
+    assert scene.faults == ["archive:changed"]
+    scene.settled("fallback")
+    scene.archive.with_name("elsewhere").rename(scene.archive)
+    scene.settled()
+    whole(scene)
+
+
 def test_a_line_of_the_flight_recorder_that_fails_holds_no_acknowledgement_back(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: FlightRecorder) -> bool:
         raise OSError(errno.EIO, "Input/output error")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import deque
 from pathlib import Path
 
 import pytest
 
+from observer.archive.backwards import slices_backwards
 from observer.archive.layout import segment_path
 from observer.board import Board
 from observer.clock import SECOND_NS, interval_start_s, kst_seconds_text, kst_text
+from observer.delivery.outbox import BATCH_BYTES, SYSTEM_RESERVE
+from observer.gaps import polled as polled_module
 from observer.gaps.ledger import UNFILLABLE, read_ledger
 from observer.gaps.polled import NOTHING, Polled, read_polled
 from observer.model.fields import MULTI_PRICE
-from observer.roles.poll_gaps import LATE_S, PollGaps, look_from
+from observer.model.record import system_tail
+from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps, look_from
 from observer.roles.untold import Untold
 from tests.hand_archive import COLLECTOR, DAY, HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -54,6 +59,24 @@ def test_cycles_before_our_first_quotes_are_judged_by_these() -> None:
     for minutes in (-2, -1, 0):
         polls.gaps.missed(DUE + minutes * 60 * SECOND_NS, [ONE])
     assert polls.after(1000) == [("09:29:00", [ONE], "missed_poll"), ("09:30:00", [ONE], "missed_poll")]
+
+
+def test_a_whole_market_that_was_missed_a_whole_day_fits_where_it_must_go() -> None:
+    polls, names = Polls(), [f"{number:06d}" for number in range(3000)]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for cycle in range(700):
+        polls.gaps.missed(DUE + cycle * 60 * SECOND_NS, names)
+    assert tracemalloc.get_traced_memory()[0] - before < 24 * 1024 * 1024
+    tracemalloc.stop()
+    polls.gaps.answered(names[:1000], DUE + 700 * 60 * SECOND_NS)
+    for _ in range(700 // MOST_A_TICK):
+        polls.gaps.tick(DUE + 86400 * SECOND_NS, lambda: True)
+    told = polls.producer.of("gap")
+    assert [len(data["symbols"]) for data in told] == [3000] * 698 + [2000, 2000]
+    line = system_tail("collector", "gap", "major", told[-1], DUE)
+    assert len(line) * MOST_A_TICK < SYSTEM_RESERVE, "what one tick tells has room"
+    assert len(line) < BATCH_BYTES
 
 
 def test_an_incident_is_the_cause() -> None:
@@ -97,7 +120,7 @@ def test_the_oldest_cycle_that_is_not_settled_is_kept_for_a_successor() -> None:
 
 def test_of_earlier_cycles_what_the_archive_holds_or_says_is_not_missed_again() -> None:
     polls = Polls()
-    told = frozenset({(kst_seconds_text(DUE), TWO)})
+    told = {kst_seconds_text(DUE): [TWO]}
     polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, frozenset({TWO})), DUE + 1)
     polls.gaps.missed(DUE, [ONE, TWO, "0074K0"])
     assert polls.after(1000) == [], "and a symbol that nobody polled then was not due"
@@ -107,6 +130,38 @@ def test_of_earlier_cycles_what_the_archive_holds_or_says_is_not_missed_again() 
         ("09:32:00", [TWO]),
         ("09:34:00", [ONE, "0074K0"]),
     ]
+
+
+def test_a_symbol_that_was_another_collectors_is_judged_by_its_own_polls() -> None:
+    """That one may have come further than ours, or less far."""
+    polls = Polls()
+    minute = 60 * SECOND_NS
+    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}, frozenset()), 0)
+    for number in range(6):
+        polls.gaps.missed(DUE + number * minute, [ONE, TWO])
+    assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
+        ("09:31:00", [ONE]),
+        ("09:32:00", [ONE]),
+        ("09:33:00", [ONE]),
+        ("09:34:00", [TWO]),
+        ("09:35:00", [TWO]),
+        ("09:36:00", [TWO]),
+    ]
+
+
+def test_a_large_file_is_read_back_only_to_where_all_is_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, slices = HandArchive(tmp_path), list[None]()
+    tail = b',"ts":"%b","recv":"%b","source":"kis.rest","tr":"FHKST11300006","symbol":"005930","obs":{},"extra":[],"quality":[]}\n'
+    for number in range(60):
+        recv_ns = DUE + (number - 59) * 30 * SECOND_NS
+        line = tail % (kst_seconds_text(recv_ns).encode(), kst_text(recv_ns).encode())
+        archive.append(segment_path("swing", interval_start_s(DUE, 3600)), archive.line("swing", recv_ns, line, COLLECTOR, number + 1))
+        if number % 10 == 0:
+            archive.append(segment_path("swing", interval_start_s(DUE, 3600)), (b"damaged" * 20 + b"\n") * 30)
+    monkeypatch.setattr(polled_module, "slices_backwards", lambda path: slices_backwards(path, 1024))
+    found = read_polled([archive.root], DAY, DUE - 600 * SECOND_NS, lambda: slices.append(None))
+    assert len(found.quotes[ONE]) == 21, "damage ends nothing"
+    assert 10 <= len(slices) <= 25, "of about 50"
 
 
 def test_the_archive_is_read_for_quotes_and_for_what_was_told(tmp_path: Path) -> None:
@@ -130,9 +185,13 @@ def test_the_archive_is_read_for_quotes_and_for_what_was_told(tmp_path: Path) ->
     fallback.say("gap", polls.producer.of("gap")[0], DUE)
     archive.append(f"swing/{DAY}/10_00.jsonl", b"\xff no line\n")
     polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
-    assert polled.quotes == {ONE: [DUE, DUE + 60 * SECOND_NS], "0074K0": [DUE + hour]}
-    assert polled.missed == {TWO} and polled.told == {("2026-11-23T09:31:00+09:00", TWO)}
+    assert {symbol: list(times) for symbol, times in polled.quotes.items()} == {ONE: [DUE, DUE + 60 * SECOND_NS], "0074K0": [DUE + hour]}
+    assert polled.missed == {TWO} and polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
     assert [polled.knows(symbol) for symbol in (ONE, TWO, "000001")] == [True, True, False]
+    times = {"from": kst_text(DUE), "to": kst_text(DUE + 60 * SECOND_NS)}
+    archive.say("thinned", {"level": 1, **times, "reason": "cpu", "cycles": 1, "polls": 1, "by_symbol": {"000001": 1}, "lasts": True}, DUE)
+    polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
+    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.knows("000001")
 
 
 class Minutes:
@@ -146,9 +205,9 @@ class Minutes:
 
 @pytest.mark.parametrize(
     ("inherited", "earlier_life", "start"),
-    [(0, False, 60), (-300, False, -300), (60, False, 60), (-300, True, -120)],
+    [(0, False, 60), (-300, False, -300), (60, False, 60), (0, True, -120)],
     ids=["all was settled", "the word says more", "a cycle is polled", "the word is of another life"],
 )
 def test_a_successor_looks_from_where_something_may_not_be_settled(inherited: int, earlier_life: bool, start: int) -> None:
-    word = DUE + inherited * SECOND_NS if inherited else 0
+    word = DUE + inherited * SECOND_NS if inherited else None
     assert look_from(Minutes(), DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start * SECOND_NS

@@ -8,6 +8,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def make(tmp_path: Path, *answers: Answer | BrokerError) -> tuple[Quotations, Fa
     transport, next_at = FakeTransport(*answers), Local()
     pace = Pace(1e6, next_at, jitter=lambda: 0.0)
     # A pace that backs off for a second is looked at, not waited for.
-    quotations = Quotations(transport, Keyring(CREDENTIALS, transport, tmp_path), pace, NoWait(), lambda: None)
+    quotations = Quotations(transport, Keyring(CREDENTIALS, transport, tmp_path, lambda: nullcontext(True)), pace, NoWait(), lambda: None)
     pace.take = lambda cancelled, beat, priority=0: not cancelled.is_set()  # type: ignore[method-assign]
     return quotations, transport, next_at
 
@@ -336,7 +337,7 @@ def test_no_secret_is_in_any_log_exception_or_traceback(
             respond(500, json.dumps({"rt_cd": "1", "msg_cd": "OPSQ2001", "msg1": said}).encode())(handler)
 
     transport = Transport(serve(echo))
-    keyring = Keyring(CREDENTIALS, transport, tmp_path)
+    keyring = Keyring(CREDENTIALS, transport, tmp_path, lambda: nullcontext(True))
     quotations = Quotations(transport, keyring, Pace(1000), threading.Event(), lambda: None)
     texts = []
     for call in (lambda: quotations.inquire_price("005930"), keyring.approval_key):

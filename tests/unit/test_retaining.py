@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,14 @@ def test_what_the_plan_says_is_deleted_and_only_then_said_to_be(rig: Rig) -> Non
     assert rig.turn() == files_of(6, 5)
     assert rig.told.kinds() == ["deleting", "deleting", "deleted", "deleted"]
     assert rig.watch.retaining.said is not None and rig.watch.retaining.said["files"] == 2 and rig.watch.faults == []
+
+
+def test_of_a_replays_target_nothing_is_deleted_however_old_it_is_and_also_where_space_is_wanted(rig: Rig) -> None:
+    rig.settings = replace(rig.settings, replayed_day=TODAY)
+    rig.janitor()
+    rig.room = FULL
+    rig.wanted += 1
+    assert (rig.turn(), rig.turn(REGULAR_S), rig.watch.retaining.said) == (set(), set(), None)
 
 
 def test_a_run_is_due_every_hour(rig: Rig) -> None:

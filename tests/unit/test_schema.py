@@ -16,12 +16,14 @@ from observer.kis.frames import Decoder
 from observer.model import events
 from observer.model.record import system_tail
 from observer.pipeline import guard, validation
+from observer.roles import replay_way
 from tests.kis_samples import FRAMES, RECV, Kept, flow_into, snapshot
 
 SCHEMA: dict[str, Any] = json.loads(resources.files("observer.model").joinpath("schema/record-v1.json").read_text("utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "data-contract.md").read_text("utf-8")
 BACKFILL = "backfill"
+MARKS = (BACKFILL, *replay_way.MARKS)
 SYSTEM_EVENTS = SCHEMA["$defs"]["system_line"]["properties"]["event"]["enum"]
 
 NOW, SECOND = "2026-11-23T09:31:05.123456+09:00", "2026-11-23T09:31:05+09:00"
@@ -38,6 +40,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "incident": {"kind": "disconnect", "from": NOW, "to": NOW, "scope": {"track": "scalp"}},
     "shed": {"from": NOW, "to": NOW, "count": 3, "by_symbol": {"005930": 3}},
+    "thinned": {
+        "level": 1, "from": NOW, "to": NOW, "reason": "cpu", "cycles": 2, "polls": 2, "by_symbol": {"005930": 2}, "lasts": True,
+    },
     "deleting": {"path": "scalp/20261119/09_31_00.jsonl", "bytes": 10, "why": "age"},
     "deleted": {"path": "scalp/20261119/09_31_00.jsonl", "bytes": 10, "why": "age"},
     "day_kept": {"day": "20261119", "why": "a flash crash", "by": "hong", "at": NOW},
@@ -46,6 +51,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "rejected": {"stage": "guard", "reason": "duplicate", "raw": "…", "count": 1},
     "clock_step": {"step_s": -3600.0},
     "subscription_refused": {"tr": "H0STCNT0", "symbol": "999999", "code": "OPSP8993"},
+    "universe": {
+        "day": "20261123", "source": "master", "date": "20261123", "fetched": SECOND, "min_close": 4000,
+        "shares": {"kospi": 950, "kosdaq": 1800}, "count": 2, "added": 1, "removed": None, "sha256": "0" * 64,
+        "symbols": ["005930", "000660"],
+    },
     "gap": {
         "hole": HOLE, "kind": "ticks", "cause": "lost_ticks", "size": "minor", "tr": "H0STCNT0", "symbol": "005930", "date": "20261123",
         "from_volume": 4210157, "to_volume": 4210207, "volume": 50, "trades": 2, "turnover": None, "from": NOW, "to": NOW,
@@ -57,6 +67,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "path": f"scalp/20261123/09_31_00.backfill-{HOLE}.jsonl",
     },
     "gap_unfillable": {"hole": HOLE, "tr": "H0STCNT0", "symbol": "005930", "reason": "too far back", "volume": None, "records": 0},
+    "replay_begun": {
+        "day": "20261123", "source": "/var/lib/observer", "uuid": None, "tracks": ["scalp"], "symbols": [], "from": NOW, "to": NOW,
+        "version": "0.4.0", "speed": 0.0, "held": 0,
+    },
+    "replay_ended": {
+        "day": "20261123", "read": 3, "given": 2, "held": 0, "refused": {"guard:duplicate": 1}, "filled": 0, "files": 0, "findings": 0,
+        "holes_known": True,
+    },
 }  # fmt: skip
 
 
@@ -134,7 +152,7 @@ def test_schema_and_code_know_the_same_events_flags_and_severities() -> None:
     assert set(SYSTEM_EVENTS) == events.EVENTS
     definitions = SCHEMA["$defs"]
     assert {name.removeprefix("event_") for name in definitions if name.startswith("event_")} == events.EVENTS
-    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == (*guard.FLAGS, BACKFILL)
+    assert tuple(definitions["data_line"]["properties"]["quality"]["items"]["enum"]) == (*guard.FLAGS, *MARKS)
     assert tuple(definitions["system_line"]["properties"]["severity"]["enum"]) == events.SEVERITIES
 
 
@@ -148,7 +166,7 @@ def test_every_event_and_all_its_data_stand_in_the_document(event: str) -> None:
 
 
 def test_every_flag_and_every_reason_stands_in_the_document() -> None:
-    for flag in (*guard.FLAGS, BACKFILL):
+    for flag in (*guard.FLAGS, *MARKS):
         assert re.search(rf"^\| `{flag}` \|", DOCUMENT, re.MULTILINE)
     reasons = DOCUMENT[DOCUMENT.index("Reasons of `rejected`") :]
     for stage in (frames.REASONS, validation.REASONS, guard.REASONS):

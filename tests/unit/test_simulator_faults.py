@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 import requests
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection
 
+from observer.clock import mono_ns
+from observer.kis.master import LAYOUTS, MasterError, path_of, shares
 from observer.model.truth import TruthEvent, read_lines, read_truth
+from observer.simulator.master import TROUBLES
 from observer.simulator.verb_simulate import symbols_from
 from tests.kis_host import RunningHost, ask, message, next_frame, records_of, running_host
 from tests.waiting import wait_until
@@ -148,6 +151,71 @@ def test_grown_trades_carry_more_fields_and_the_truth_has_them(host: RunningHost
         assert any(line.text.endswith("^new1^new2") for line in read_truth(host.truth))
 
 
+def test_every_frame_can_be_a_burst_of_trades_that_chain(host: RunningHost) -> None:
+    with host.client() as client:
+        subscribe(host, client)
+        host.control("burst", records=11)
+        wait_until(lambda: len(records_of(next_frame(client))) == 11, 5, "a frame of eleven")
+        frames = [records_of(next_frame(client)) for _ in range(5)]
+        assert [len(records) for records in frames] == [11] * 5
+        totals = [[int(text) for text in record.split("^")[12:14]] for records in frames for record in records]
+        assert all(later[1] - later[0] == earlier[1] for earlier, later in itertools.pairwise(totals))
+        host.control("burst", records=0)
+        wait_until(lambda: len(records_of(next_frame(client))) == 1, 5, "a frame of one")
+
+
+def test_while_the_host_is_away_sessions_are_closed_and_both_sides_answer_503_without_json(host: RunningHost) -> None:
+    with host.client() as client:
+        subscribe(host, client)
+        assert host.control("maintain", seconds=60) == {"seconds": 60, "connections": [1]}
+        with pytest.raises(ConnectionClosed) as ended:
+            while True:
+                next_frame(client)
+        assert ended.value.rcvd is not None and ended.value.rcvd.code == 1001
+    answer = host.token()
+    assert (answer.status_code, answer.headers["content-type"][:9]) == (503, "text/html")
+    with pytest.raises(InvalidStatus) as refused, host.client():
+        pytest.fail("the handshake should have been refused")
+    assert refused.value.response.status_code == 503
+    host.control("maintain", seconds=0)
+    assert host.token().status_code == 200
+    with host.client() as client:
+        assert subscribe(host, client) == "OPSP0000"
+
+
+def test_the_arrival_of_every_call_is_known_also_of_those_that_were_refused(host: RunningHost) -> None:
+    before = mono_ns()
+    token = host.token().json()["access_token"]
+    host.control("rate", seconds=60)
+    assert price_code(host, token) == "EGW00201"
+    host.control("maintain", seconds=60)
+    host.token()
+    arrivals = requests.get(f"{host.control_url}/arrivals", timeout=5).json()["arrivals"]
+    assert [arrival["call"] for arrival in arrivals] == ["tokenP", "inquire-price", "tokenP"]
+    times = [before, *(arrival["at"] for arrival in arrivals), mono_ns()]
+    assert times == sorted(times)
+
+
+@pytest.mark.parametrize("how", ["", *TROUBLES])
+def test_the_master_files_hold_the_stocks_or_what_was_asked_for(host: RunningHost, how: str) -> None:
+    host.control("master", how=how)
+    found: dict[str, int] = {}
+    troubles: list[str] = []
+    for market in LAYOUTS:
+        answer = requests.get(host.rest + path_of(market), timeout=5)
+        try:
+            found |= shares(market, answer.content if answer.ok else b"")
+        except MasterError as error:
+            troubles.append(str(error))
+    said = {"missing": "0 bytes", "half": "no whole zip", "empty": "0 bytes", "few": "", "garbage": "line "}
+    if how in ("", "few"):
+        assert troubles == [] and {"005930", "000660"} <= found.keys() and (len(found) > 1000) is (how == "")
+    else:
+        assert found == {} and len(troubles) == 2 and said[how] in troubles[0]
+    host.control("clear")
+    assert shares("kospi", requests.get(host.rest + path_of("kospi"), timeout=5).content)["005930"] == 61_000
+
+
 def test_fewer_registrations_can_be_allowed(host: RunningHost) -> None:
     host.control("limit", registrations=1)
     with host.client() as client:
@@ -161,6 +229,21 @@ def test_a_held_session_is_refused_until_it_is_let_go(host: RunningHost) -> None
     host.control("hold", seconds=0)
     with host.client() as client:
         assert subscribe(host, client) == "OPSP0000"
+
+
+def test_a_session_can_be_held_for_one_account_and_each_account_has_one_session(host: RunningHost) -> None:
+    keys = {}
+    for account in ("one", "two"):
+        answer = host.post("/oauth2/Approval", grant_type="client_credentials", appkey=f"key-{account}", secretkey="s")
+        keys[account] = answer.json()["approval_key"]
+    host.control("hold", seconds=60, account=2)
+    with host.client() as first, host.client() as second, host.client() as again:
+        codes = [ask(client, message(keys[key], "005930"))["body"]["msg_cd"] for client, key in ((first, "one"), (second, "two"))]
+        assert codes == ["OPSP0000", "OPSP8996"]
+        assert [each["account"] for each in host.state()["connections"] if each["subscriptions"]] == [1]
+        host.control("clear")
+        assert ask(again, message(keys["two"], "005930"))["body"]["msg_cd"] == "OPSP0000"
+        assert sorted(each["account"] for each in host.state()["connections"] if each["subscriptions"]) == [1, 2]
 
 
 def test_refused_connections_are_reset_on_both_sides(host: RunningHost) -> None:

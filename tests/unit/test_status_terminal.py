@@ -133,3 +133,11 @@ def test_what_a_broker_says_is_no_markup_in_the_terminal() -> None:
     board = running_board()
     board.note("collector").write(3, collector_note(broker={"state": "refused", "since": 0.0, "detail": "[red]no[/red]"}))
     assert "[red]no[/red]" in shown(Reporter(board, Config()).report(NOW).status())
+
+
+def test_how_many_symbols_are_polled_is_shown_and_why_they_are_not_todays() -> None:
+    board = running_board()
+    universe = {"source": "other_day", "symbols": 2012, "date": "2026-11-22", "refused": "kospi_code.mst, line 7: is empty"}
+    board.note("collector").write(3, collector_note(universe=universe))
+    said = shown(Reporter(board, Config()).report(NOW).status())
+    assert "2,012 symbols, by the master files of 2026-11-22: kospi_code.mst, line 7: is empty" in " ".join(said.split())

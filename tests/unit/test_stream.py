@@ -148,7 +148,7 @@ class Play:
         self.approvals = Approvals()
         self.attempts = Local()
         self.subscriptions = Subscriptions((TR, symbol) for symbol in symbols)
-        keyring = Keyring(Credentials("app-key-x", "app-secret-x"), self.approvals, tmp_path)
+        keyring = Keyring(Credentials("app-key-x", "app-secret-x"), self.approvals, tmp_path, lambda: contextlib.nullcontext(True))
         reconnect = Impatient(self.attempts, Local(), jitter=lambda: 0.0)
         self.stream = Stream(
             url or broker.url, keyring, self.subscriptions, reconnect, self.ears, lambda _: self.wanted, self.stopping, dead_s=dead_s
@@ -453,6 +453,13 @@ def test_a_server_that_is_no_websocket_is_refused_in_time(start: Start) -> None:
         threading.Thread(target=answer, args=(listening,), daemon=True).start()
         with pytest.raises(WireEnded, match="HTTP 503"):
             Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+
+
+def test_a_handshake_that_nobody_answers_ends_in_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("observer.kis.wire.CONNECT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(WireEnded, match="handshake was not answered") as ended:
+        Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+    assert ended.value.unreachable
 
 
 def test_a_message_over_the_limit_ends_the_connection_and_not_the_process(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,22 @@ def test_the_next_session_tries_one_more_than_the_learned_limit() -> None:
     assert subscriptions.due(3 * PACE_NS) is None, "and no more than one"
 
 
+def test_as_long_as_one_more_than_the_limit_is_taken_another_one_is_tried() -> None:
+    subscriptions = make(5)
+    send_all(subscriptions, 0)
+    subscriptions.acknowledged(TR, "000000", "OPSP0000", "", 0)
+    subscriptions.acknowledged(TR, "000001", "OPSP0008", "", 0)
+    subscriptions.restart()
+    asked, now = [], 0
+    while (key := subscriptions.due(now)) is not None:
+        asked.append(key)
+        subscriptions.sent(key, now)
+        subscriptions.acknowledged(*key, "OPSP0000" if len(asked) < 4 else "OPSP0008", "", now)
+        now += PACE_NS
+    assert len(asked) == 4, "the first that is refused ends it"
+    assert (len(subscriptions.confirmed), subscriptions.limit) == (3, 3)
+
+
 def test_a_limit_of_nothing_is_never_learned() -> None:
     subscriptions = make(2)
     send_all(subscriptions, 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from observer.archive.explanations import read_explanations
 from observer.archive.system_records import FILLER, read_system, was_watched
+from observer.delivery.batch import session_letter
 from observer.roles.filler import INSTANCE
 from tests.hand_archive import DAY, HandArchive, at
 
@@ -40,10 +41,10 @@ def test_a_day_was_watched_when_a_service_told_anything_on_it(tmp_path: Path) ->
 
 
 def test_a_filler_and_its_writer_watch_nothing(tmp_path: Path) -> None:
-    assert INSTANCE[0] == FILLER
+    assert session_letter(INSTANCE) == FILLER
     archive = HandArchive(tmp_path)
     archive.say("segment_sealed", {}, at("18:00:00"), session="w20261123T180000-00aa0001")
-    archive.say("gap_filled", {}, at("18:00:01"), session="f20261123T180000-00aa0002")
+    archive.say("gap_filled", {}, at("18:00:01"), session="b20261123T180000-00aa0002")
     assert not was_watched(tmp_path, DAY)
     archive.say("start", {}, at("19:00:00"), session="w20261123T190000-00bb0001")
     assert was_watched(tmp_path, DAY)

@@ -165,7 +165,7 @@ class Line:
 class Desk:
     """The collector in a world of its own, and all that it does there."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swing: SwingConfig | None = None) -> None:
         self.world = World()
         self.lines: list[Line] = []
         self.opened: list[int] = []
@@ -181,7 +181,9 @@ class Desk:
         monkeypatch.setattr(Quotations, "intstock_multprice", self.quote)
         monkeypatch.setattr(Quotations, "chk_holiday", self.holidays)
         self.config = Config(
-            swing=SwingConfig(interval=60.0, symbols=(SYMBOL,)), scalp=ScalpConfig(symbols=(SYMBOL,), trs=(TR,)), market=MarketConfig()
+            swing=swing or SwingConfig(interval=60.0, symbols=(SYMBOL,)),
+            scalp=ScalpConfig(symbols=(SYMBOL,), trs=(TR,)),
+            market=MarketConfig(),
         )
         context = FakeContext(self.config, tmp_path, ENVIRON)
         context.stopping = cast(threading.Event, self.world)
@@ -213,7 +215,8 @@ class Desk:
     def faults(self) -> list[str]:
         """What the collector finds wrong now, as its main loop looks."""
         self.collector._watch(self.world.now)
-        self.collector._incidents.tick()
+        for incidents in self.collector._incidents:
+            incidents.tick()
         return [fault.kind for fault in current_faults(self.collector, self.config)]
 
     def incidents(self, track: str) -> list[str]:

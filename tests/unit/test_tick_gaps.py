@@ -93,6 +93,14 @@ def test_a_hole_has_the_cause_of_what_happened_in_it() -> None:
     assert [severity for _, severity, _ in gaps.producer.events] == ["warning", "info", "info", "info"]
 
 
+def test_what_is_lost_behind_the_record_that_ended_an_incident_is_not_of_that_incident() -> None:
+    gaps = Gaps()
+    gaps.incidents.append(("restart", START - 5 * SECOND_NS, START))
+    gaps.take(1, 0)
+    gaps.take(5, 1, seln_cntg_csnu="4")
+    assert gaps.told() == [(1001, 1004, "lost_ticks")]
+
+
 def test_a_trade_that_comes_late_closes_its_hole() -> None:
     gaps = Gaps()
     for number in (1, 5, 3):

@@ -19,7 +19,7 @@ from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
 from observer.gaps import verb_gaps
 from observer.gaps.ledger import Entry, Ledger, State
 from observer.gaps.listing import LISTED, listing, sentence
-from observer.gaps.timeline import BLIND, MARKS, timeline
+from observer.gaps.timeline import BLIND, MARKS, THINNED, timeline
 from tests.hand_archive import DAY, HandArchive, at
 from tests.unit.test_ledger import data_of, ticks
 
@@ -93,6 +93,38 @@ def test_incidents_alone_are_shown_and_exit_0(host: Host, capsys: pytest.Capture
     assert host.run() == EXIT_OK
     text = shown(capsys)
     assert text.startswith(f"{NOTHING}; 1 incident\n") and "09:00:00 09:00:30 30.0 s disconnect – scalp – – – blind" in rows(text)
+
+
+def thin_out(host: Host, begin: str, end: str, level: int, lasts: bool, **by_symbol: int) -> None:
+    times = {"from": kst_text(at(begin)), "to": kst_text(at(end))}
+    counts = {"cycles": 30, "polls": sum(by_symbol.values()), "by_symbol": {name.strip("s"): count for name, count in by_symbol.items()}}
+    host.archive.say("thinned", {"level": level, **times, "reason": "cpu", **counts, "lasts": lasts}, at(end))
+
+
+def test_what_was_thinned_out_is_shown_with_its_bounds_and_is_no_gap(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    thin_out(host, "10:00:00", "10:30:00", 1, True, s000660=30, s035420=30)
+    thin_out(host, "10:30:00", "11:00:00", 1, True, s000660=30, s035420=30)
+    thin_out(host, "11:00:00", "11:10:00", 2, False, s005930=5, s000660=10, s035420=10, s035720=5)
+    thin_out(host, "10:30:00", "11:00:00", 1, True, s000660=30, s035420=30)
+    host.archive.say("thinned", {"level": "x"}, at("12:00:00"))
+    assert host.run(width=200) == EXIT_OK
+    text = rows(shown(capsys))
+    assert text[0] == f"{NOTHING}; thinned out on purpose: 150 polls of 4 symbols"
+    assert (
+        "10:00:00 11:00:00 60 min load – – 000660, 035420 120 polls – thinned out on purpose level 1 (cpu), 60 cycles; it went on" in text
+    )
+    assert (
+        "11:00:00 11:10:00 10 min load – – 005930, 000660, 035420 and 1 more 30 polls – thinned out on purpose level 2 (cpu), 30 cycles"
+        in text
+    )
+    assert f"10 {MARKS[THINNED] * 120} 1=" in text and "= thinned out on purpose" in text
+    assert host.run(open=True) == EXIT_OK
+    assert len(shown(capsys).splitlines()) == 1
+    (one, two) = as_json(host, capsys)["thinned"]
+    assert (one["from"], one["to"], one["polls"], one["by_symbol"]) == (
+        kst_text(at("10:00:00")), kst_text(at("11:00:00")), 120, {"000660": 60, "035420": 60},
+    )  # fmt: skip
+    assert (two["level"], two["lasts"]) == (2, False)
 
 
 def test_a_day_without_system_records_says_that_nothing_is_known(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

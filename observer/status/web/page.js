@@ -117,9 +117,14 @@ function roles(status) {
 
 function broker(status) {
   const b = status.broker, market = status.market, rest = b.rest;
-  const next = b.next_attempt_s ? `, next attempt in ${seconds(b.next_attempt_s)}` : "";
+  const several = Object.keys(b.sessions).length > 1;
+  const session = (s) => {
+    const next = s.next_attempt_s ? `, next attempt in ${seconds(s.next_attempt_s)}` : "";
+    const own = several ? `, ${number(s.confirmed)} of ${number(s.desired)} confirmed` : "";
+    return (s.state ? `${s.state} for ${seconds(s.state_s)}` : NONE) + own + next + (s.detail ? `: ${s.detail}` : "");
+  };
   const rows = [
-    ["session", b.state ? `${b.state} for ${seconds(b.state_s)}${next}${b.detail ? `: ${b.detail}` : ""}` : NONE],
+    ...Object.entries(b.sessions).map(([name, s]) => [several ? `session of ${name}` : "session", session(s)]),
     ["subscriptions", `${number(b.confirmed)} of ${number(b.desired)} confirmed`],
     ...Object.entries(b.refused).map(([key, message]) => [`refused ${key}`, message, "warning"]),
     ["last frame", seconds(b.last_frame_s)],
@@ -127,11 +132,19 @@ function broker(status) {
     ["polls (REST)", rest ? `${rest.state}, ${number(rest.calls)} calls` : NONE],
     ["market", market ? `${market.open ? "open" : "closed"} (${market.phase})` : NONE],
   ];
+  const u = status.universe;
+  if (u) {
+    const said = `${number(u.symbols)} symbols${u.date ? `, by the master files of ${u.date}` : ""}`;
+    rows.push(["polled", u.refused ? `${said}: ${u.refused}` : said, u.refused ? "warning" : ""]);
+  }
   const g = status.gaps;
   if (g) {
     const said = `${number(g.open)} open, ${number(g.filled)} filled, ${number(g.unfillable)} cannot be filled`;
     rows.push(["gaps in ticks", said, g.open || g.unfillable ? "warning" : ""]);
   }
+  const l = status.load;
+  const thinned = l.level ? `level ${l.level} (${l.reasons.join(", ")}): polls are thinned out` : "level 0: no poll is left out";
+  rows.push(["load", thinned, l.level ? "warning" : ""]);
   return table("Broker", [["what", false, (r) => r[0]], ["how", false, (r) => r[1]]], rows, (r) => r[2] ?? "");
 }
 

@@ -1,0 +1,106 @@
+"""What was thinned out on purpose: polls that were left out while the load was heavy. It is no gap, and is told beside them. Pure.
+
+Records of it meet and do not overlap. After a kill a successor tells again what may not have been durable: where a record lies
+within another one, the other tells of the same polls.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from observer.archive.explanations import wall_of
+from observer.archive.system_records import SystemRecord
+from observer.clock import SECOND_NS, kst_text
+from observer.model.load import polled
+
+
+class Thinned(NamedTuple):
+    """A time in which polls were left out.
+
+    Attributes:
+        start_ns, end_ns: from … to, wall ns.
+        level: of the load, 1 or 2.
+        reason: the measures that were over their mark.
+        cycles: in how many polls were left out.
+        by_symbol: how many of each symbol.
+        lasts: whether it went on.
+    """
+
+    start_ns: int
+    end_ns: int
+    level: int
+    reason: str
+    cycles: int
+    by_symbol: dict[str, int]
+    lasts: bool
+
+    @property
+    def polls(self) -> int:
+        """How many."""
+        return sum(self.by_symbol.values())
+
+    @property
+    def duration_s(self) -> float:
+        """How long, seconds."""
+        return (self.end_ns - self.start_ns) / SECOND_NS
+
+    def left_out(self, due_ns: int, interval_ns: int) -> set[str]:
+        """The symbols that were left out of the cycle that was due then, wall ns.
+
+        Of one that was polled at all these are the second half of the symbols, which were left out oftener than the first.
+        """
+        if not self.start_ns <= due_ns < self.end_ns:
+            return set()
+        if not self._is_polled(due_ns, interval_ns):
+            return set(self.by_symbol)
+        skipped = sum(not self._is_polled(due, interval_ns) for due in range(self.start_ns, self.end_ns, interval_ns))
+        least = min((skipped, *self.by_symbol.values()))
+        return {symbol for symbol, count in self.by_symbol.items() if count > least}
+
+    def _is_polled(self, due_ns: int, interval_ns: int) -> bool:
+        return bool(polled(("",), self.level, due_ns, interval_ns))
+
+    def to_data(self) -> dict[str, Any]:
+        """For a program."""
+        times = {"from": kst_text(self.start_ns), "to": kst_text(self.end_ns), "duration_s": self.duration_s}
+        counts = {"cycles": self.cycles, "polls": self.polls, "by_symbol": self.by_symbol}
+        return {**times, "level": self.level, "reason": self.reason, **counts, "lasts": self.lasts}
+
+
+def thinned_of(record: SystemRecord) -> Thinned:
+    """What ``record``, a `thinned`, tells.
+
+    Raises:
+        AttributeError, KeyError, TypeError, ValueError: its data is not that of such a record.
+    """
+    data = record.data
+    start, end = sorted((wall_of(data["from"]), wall_of(data["to"])))
+    by_symbol = {str(symbol): int(count) for symbol, count in data["by_symbol"].items()}
+    return Thinned(start, end, int(data["level"]), str(data["reason"]), int(data["cycles"]), by_symbol, bool(data["lasts"]))
+
+
+def without_repeated(told: Iterable[Thinned]) -> list[Thinned]:
+    """Those of ``told`` that do not lie within another, by their begin."""
+    kept: list[Thinned] = []
+    for each in sorted(told, key=lambda each: (each.start_ns, -each.end_ns)):
+        if not kept or each.end_ns > kept[-1].end_ns or each.start_ns >= kept[-1].end_ns:
+            kept.append(each)
+    return kept
+
+
+def joined(told: Iterable[Thinned]) -> list[Thinned]:
+    """``told``, by their begin, those of one level that follow each other made one."""
+    made: list[Thinned] = []
+    for each in told:
+        before = made[-1] if made else None
+        if before is None or not before.lasts or (before.level, before.end_ns) != (each.level, each.start_ns):
+            made.append(each)
+            continue
+        counts = Counter(before.by_symbol)
+        counts.update(each.by_symbol)
+        made[-1] = before._replace(
+            end_ns=each.end_ns, cycles=before.cycles + each.cycles, by_symbol=dict(counts), lasts=each.lasts
+        )  # fmt: skip
+    return made

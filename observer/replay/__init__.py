@@ -1,0 +1,1 @@
+"""An archive as a source: a day of it, through the pipeline again."""

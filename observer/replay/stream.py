@@ -1,0 +1,215 @@
+"""A day of an archive as one stream of its records, in the order in which they were received.
+
+    scalp  interval ─┬ 09_31_00.jsonl     ─┐
+                     ├ 09_31_00.2.jsonl   ─┼ by receive time ─┐
+                     └ 09_31_00.64.jsonl  ─┘                  ├ by receive time ──▶ lines
+    swing  interval ── 09_00.jsonl ───────────────────────────┘
+
+Guarantees: every whole line of the day's files that is a record, of what was chosen, comes once; the lines of one file come
+in its order, also where the clock was set back within it; where no file has such a step, all come in order of receive time.
+What cannot be read is told as a finding and the rest goes on. A slice of each file of the present interval is in memory, never
+more. What filled holes later is not in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from heapq import merge
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from observer.archive.findings import Finding
+from observer.archive.layout import DATA_TRACKS, content_path, list_days, list_files, parse_segment
+from observer.archive.lines import WholeLines
+from observer.archive.opening import open_content, size_of
+from observer.archive.seals import read_seals
+from observer.archive.system_records import read_system
+from observer.clock import day_start_ns, kst_text
+from observer.model import events
+
+SHOWN_A_FILE = 5
+SLICE_BYTES = 256 * 1024
+
+_TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_in_turn = itemgetter(0, 1, 2)
+
+
+class Choice(NamedTuple):
+    """What of a day is wanted.
+
+    Attributes:
+        day: ``YYYYMMDD``.
+        tracks: which of DATA_TRACKS.
+        symbols: short codes; empty for all.
+        start_ns, end_ns: receive times ``start_ns`` <= recv < ``end_ns``, wall ns.
+    """
+
+    day: str
+    tracks: tuple[str, ...]
+    symbols: tuple[str, ...]
+    start_ns: int
+    end_ns: int
+
+    def wants(self, symbol: str) -> bool:
+        """Whether the records of ``symbol`` are wanted."""
+        return not self.symbols or symbol in self.symbols
+
+
+class Line(NamedTuple):
+    """A record's line.
+
+    Attributes:
+        recv: receive time as it stands there, which orders as time does.
+        session, seq: its identity within the track.
+        track: its track.
+        path, number: where it stands: relative path, line number from 1.
+        head: the groups source, tr, symbol and rest (from the value of ``obs`` on) besides these.
+    """
+
+    recv: bytes
+    session: bytes
+    seq: int
+    track: str
+    path: str
+    number: int
+    head: re.Match[bytes]
+
+
+@lru_cache
+def line_of(track: str) -> re.Pattern[bytes]:
+    """What a data line of ``track`` is, without its newline, with the groups session, seq, ts, recv, source, tr, symbol and rest."""
+    identity = rb'\{"v":1,"session":"([a-z][0-9A-Za-z-]{1,60}+)","track":"%b","seq":([1-9][0-9]{0,12}+),' % track.encode()
+    times = rb'"ts":"(%b\+09:00)","recv":"(%b\.[0-9]{6}\+09:00)",' % (_TIME, _TIME)
+    whose = rb'"source":"(kis\.(?:ws|rest))","tr":"([0-9A-Z]{1,20}+)","symbol":"([0-9A-Z]{1,12}+)",'
+    return re.compile(identity + times + whose + rb'"obs":(\{.*\})')
+
+
+class DayStream:
+    """The stream.
+
+    Args:
+        root: the asset directory; it is only read, and may be a running service's: what is there now is what counts.
+        choice: what of it is wanted.
+        beat: called after each slice that was read.
+
+    Attributes:
+        findings: what could not be read, so far.
+        size: bytes of the files, which are read whole.
+        read: of them, read so far.
+        seals: of the day's files, by path.
+
+    Raises:
+        OSError: the archive's directories, or its system files, cannot be read.
+    """
+
+    def __init__(self, root: Path, choice: Choice, beat: Callable[[], None]) -> None:
+        self.findings: list[Finding] = []
+        self.read = 0
+        self._root = root
+        self._choice = choice
+        self._beat = beat
+        self._start, self._end = kst_text(choice.start_ns).encode(), kst_text(choice.end_ns).encode()
+        self._date = kst_text(day_start_ns(choice.day))[:11].encode()
+        self._symbols = {symbol.encode() for symbol in choice.symbols}
+        self._files = day_files(root, choice.day, choice.tracks)
+        later = [day for day in list_days(root) if day >= choice.day]
+        self.seals = {path: seal for path, seal in read_seals(root, later).items() if _is_of(path, choice)}
+        self._miss_files(later)
+        self.size = sum(_size(root / path) for path in self._files)
+
+    def __iter__(self) -> Iterator[Line]:
+        """Yield the lines."""
+        return merge(*(self._track(track) for track in self._choice.tracks), key=_in_turn)
+
+    def _track(self, track: str) -> Iterator[Line]:
+        intervals: dict[int, list[tuple[int, str]]] = {}
+        for path in self._files:
+            name = parse_segment(path)
+            if name is not None and name.track == track:
+                intervals.setdefault(name.start_s, []).append((name.number, path))
+        for start_s in sorted(intervals):
+            files = [self._lines(path, track) for _, path in sorted(intervals[start_s])]
+            yield from files[0] if len(files) == 1 else merge(*files, key=_in_turn)
+
+    def _lines(self, path: str, track: str) -> Iterator[Line]:
+        whole, number, bad = WholeLines(self._root / path, slice_bytes=SLICE_BYTES), 0, 0
+        fits = line_of(track).fullmatch
+        try:
+            for data in whole:
+                lines = data.split(b"\n")
+                lines.pop()
+                for line in lines:
+                    number += 1
+                    head = fits(line)
+                    if head is None or not head[4].startswith(self._date):
+                        bad += 1
+                        self._say_bad(path, number, bad, line)
+                    elif self._start <= head[4] < self._end and (not self._symbols or head[7] in self._symbols):
+                        yield Line(head[4], head[1], int(head[2]), track, path, number, head)
+                self.read += len(data)
+                self._beat()
+        except FileNotFoundError:
+            self._find(path, 0, "vanished while the day was being read", "no more of it could be given")
+            return
+        except OSError as error:
+            self._find(path, number, f"cannot be read any further: {error.strerror or error}", "restore it from a copy")
+            return
+        if bad > SHOWN_A_FILE:
+            self._find(path, 0, f"{bad - SHOWN_A_FILE:,} more lines are no records")
+        self._compare(path, number, whole.torn)
+
+    def _compare(self, path: str, lines: int, torn: int) -> None:
+        """What is sealed holds what its seal says; what is not may grow, and half a line at its end is none yet."""
+        seal = self.seals.get(path)
+        if seal is None:
+            return
+        if torn:
+            self._find(path, lines, f"ends with half a line, {torn:,} bytes", f"observer verify {self._choice.day}")
+        if seal.lines != lines:
+            self._find(path, 0, f"holds {lines:,} lines, {seal.lines:,} were sealed", f"observer verify {self._choice.day}")
+
+    def _miss_files(self, later: list[str]) -> None:
+        """Files that were sealed and are neither there nor were deleted."""
+        here = {*self._files, *day_files(self._root, self._choice.day, self._choice.tracks, filled=True)}
+        missing = {path: seal for path, seal in self.seals.items() if path not in here}
+        if not missing:
+            return
+        told = read_system(self._root, {events.DELETING, events.DELETED}, later)
+        deleted = {content_path(str(record.data.get("path"))) for record in told}
+        for path, seal in missing.items():
+            if path not in deleted:
+                self._find(path, 0, f"is missing with {seal.lines:,} lines", "restore it from a copy")
+
+    def _say_bad(self, path: str, number: int, bad: int, line: bytes) -> None:
+        if bad <= SHOWN_A_FILE:
+            begin = line[:120].decode(errors="backslashreplace")
+            self._find(path, number, f"is no record of its file: {begin}", f"observer verify {self._choice.day}")
+
+    def _find(self, path: str, number: int, what: str, hint: str = "") -> None:
+        self.findings.append(Finding(path, number, what, hint))
+
+
+def day_files(root: Path, day: str, tracks: tuple[str, ...] = DATA_TRACKS, *, filled: bool = False) -> list[str]:
+    """The data files of ``day``, relative: what was recorded live, or with ``filled`` what filled holes later.
+
+    Raises:
+        OSError: a directory cannot be read.
+    """
+    named = ((path, parse_segment(path)) for path in list_files(root, [day]))
+    return [path for path, name in named if name is not None and name.track in tracks and bool(name.hole) is filled]
+
+
+def _is_of(path: str, choice: Choice) -> bool:
+    name = parse_segment(path)
+    return name is not None and name.day == choice.day and name.track in choice.tracks
+
+
+def _size(path: Path) -> int:
+    try:
+        with open_content(path) as file:
+            return size_of(file)
+    except OSError:
+        return 0  # it is told when it is read

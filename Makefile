@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-host trial lint bench drill sweep dist bundle install uninstall pins clean
+.PHONY: help run test test-host trial lint bench drill day sweep dist bundle install uninstall pins clean
 
 PREFIX ?= /usr/local
 # Tests of the whole service mostly wait: two at a time halve the time, and each still has a processor.
@@ -60,6 +60,10 @@ bench: $(STAMP) ## speed and size against a bare loop, in one run
 
 drill: $(STAMP) ## kill storms and cuts against the simulator's truth; as root also while disk faults come and go (about 35 minutes)
 	$(BIN)/python -m tests.bench.storm
+
+day: $(STAMP) ## as root: a trading day at 60 times the speed with some thirty faults, and its page build/day.html (about 15 minutes)
+	tests/host/prepare
+	$(BIN)/python -m tests.day
 
 sweep: $(STAMP) ## as root: the writer dies, or fails, at each of its system calls in turn (about 20 minutes)
 	tests/host/prepare

@@ -42,8 +42,8 @@ GIT = ("git", "-c", "safe.directory=*")
 
 
 def previous_revision() -> str:
-    """The newest commit that installs something else than what lies there."""
-    for revision in run(*GIT, "-C", CHECKOUT, "rev-list", "--max-count=50", "HEAD").split():
+    """The newest commit that installs something else than what lies there; of what was merged the merge, as no host ever had the branch."""
+    for revision in run(*GIT, "-C", CHECKOUT, "rev-list", "--first-parent", "--max-count=50", "HEAD").split():
         if not run(*GIT, "-C", CHECKOUT, "ls-tree", revision, INSTALLER):
             continue
         differs = subprocess.run([*GIT, "-C", str(CHECKOUT), "diff", "--quiet", revision, "--", *INSTALLED], timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -57,6 +58,8 @@ DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
     "calendar": "always", "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
 }  # fmt: skip
+# Defaults of keys that the version before may not know yet: an upgrade begins with it.
+YOUNG = ("keys = 1", 'universe = "list"')
 FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
 
 
@@ -66,7 +69,10 @@ def configuration(**settings: object) -> str:
     Args:
         settings: CONFIG's placeholders; those of DEFAULTS may be left out, and `polled`, which is `symbols` then.
     """
-    return CONFIG.format(**{**DEFAULTS, "polled": settings["symbols"], **settings})
+    text = CONFIG.format(**{**DEFAULTS, "polled": settings["symbols"], **settings})
+    if 'universe = "list"' in text:
+        text = re.sub(r"^master_url = .*\n", "", text, flags=re.MULTILINE)
+    return "".join(line for line in text.splitlines(keepends=True) if line.strip() not in YOUNG)
 
 
 class Process:

@@ -24,9 +24,10 @@ from tests.service.stack import Stack, until
 from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_for_more, wait_healthy
 from tests.waiting import wait_until
 
-Spans = dict[str, set[tuple[int, int]]]
+Channel = tuple[str, str]  # symbol and business date: on another day the volume begins anew
+Spans = dict[Channel, set[tuple[int, int]]]
 
-TOTAL, QUANTITY = 13, 12
+TOTAL, QUANTITY, DATE = 13, 12, 33
 
 
 def records(archive: Path, pattern: str) -> list[dict[str, Any]]:
@@ -34,11 +35,11 @@ def records(archive: Path, pattern: str) -> list[dict[str, Any]]:
     return [orjson.loads(line) for path in sorted(archive.glob(pattern)) for line in path.read_bytes().splitlines()]
 
 
-def spans(of: Iterable[tuple[str, int, int]]) -> Spans:
-    """(from, to] on the axis of cumulative volume, by symbol."""
+def spans(of: Iterable[tuple[Channel, int, int]]) -> Spans:
+    """(from, to] on the axis of cumulative volume, by channel."""
     found: Spans = defaultdict(set)
-    for symbol, start, end in of:
-        found[symbol].add((start, end))
+    for channel, start, end in of:
+        found[channel].add((start, end))
     return found
 
 
@@ -46,16 +47,17 @@ def made(truth: Path) -> Spans:
     """What the market traded, sent or not."""
     trades = [record for record in read_truth(truth) if isinstance(record, TruthRecord)]
     fields = [(trade.symbol, trade.text.split("^")) for trade in trades]
-    return spans((symbol, int(of[TOTAL]) - int(of[QUANTITY]), int(of[TOTAL])) for symbol, of in fields)
+    return spans(((symbol, of[DATE]), int(of[TOTAL]) - int(of[QUANTITY]), int(of[TOTAL])) for symbol, of in fields)
 
 
 def held(stack: Stack, backfilled: bool = False) -> Spans:
     """What the archive has from the live session, or from the broker's history."""
     found = [record for record in records(stack.archive, "scalp/*/*.jsonl") if ("backfill" in record["quality"]) is backfilled]
     quantity = "cnqn" if backfilled else "cntg_vol"
-    trades = [(record["symbol"], record["obs"]) for record in found if quantity in record["obs"] and record["obs"].get("acml_vol")]
-    assert len(trades) == len({(symbol, obs["acml_vol"]) for symbol, obs in trades}), "none stands twice"
-    return spans((symbol, obs["acml_vol"] - obs[quantity], obs["acml_vol"]) for symbol, obs in trades)
+    of_trades = [record for record in found if quantity in record["obs"] and record["obs"].get("acml_vol")]
+    trades = [((record["symbol"], record["ts"][:10].replace("-", "")), record["obs"]) for record in of_trades]
+    assert len(trades) == len({(channel, obs["acml_vol"]) for channel, obs in trades}), "none stands twice"
+    return spans((channel, obs["acml_vol"] - obs[quantity], obs["acml_vol"]) for channel, obs in trades)
 
 
 def told(stack: Stack, event: str = "gap") -> list[dict[str, Any]]:
@@ -69,24 +71,24 @@ def settle(stack: Stack) -> None:
 
 
 def check(stack: Stack, never: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Between the first and the last trade of each symbol on the archive: what did not come live was told, and what was told did
-    not come; what came from the broker's history lies in a hole, and with it nothing is missing but what is unfillable. Returns
-    the holes. Nothing is archived of the symbols that were ``never`` subscribed.
+    """Between the first and the last trade of each symbol and day on the archive, or what was told before and behind them: what did
+    not come live was told, and what was told did not come; what came from the broker's history lies in a hole, and with it nothing is
+    missing but what is unfillable. Returns the holes. Nothing is archived of the symbols that were ``never`` subscribed.
     """
     traded, archived, filled, holes = made(stack.truth), held(stack), held(stack, backfilled=True), told(stack)
     unfillable = {data["hole"] for data in told(stack, "gap_unfillable")}
-    for symbol, have in archived.items():
-        first, last = min(have), max(have)
-        lost = {span for span in traded[symbol] if first < span < last} - have
-        bounds = {(hole["from_volume"], hole["to_volume"]): hole["hole"] for hole in holes if hole["symbol"] == symbol}
+    for channel, have in archived.items():
+        bounds = {(hole["from_volume"], hole["to_volume"]): hole["hole"] for hole in holes if (hole["symbol"], hole["date"]) == channel}
+        first, last = min(have | bounds.keys()), max(have | bounds.keys(), key=lambda span: span[1])
+        lost = {span for span in traded[channel] if first[0] <= span[0] and span[1] <= last[1]} - have
         covered = {span: hole for span in lost for (start, end), hole in bounds.items() if start <= span[0] and span[1] <= end}
-        assert lost == covered.keys(), f"{symbol}: lost and not told {sorted(lost - covered.keys())[:5]}"
+        assert lost == covered.keys(), f"{channel}: lost and not told {sorted(lost - covered.keys())[:5]}"
         missing = sum(end - start for start, end in lost)
-        assert missing == sum(end - start for start, end in bounds), f"{symbol}: more was told than is missing"
-        assert filled[symbol] <= lost, f"{symbol}: filled and not missing {sorted(filled[symbol] - lost)[:5]}"
-        left = {span for span in lost - filled[symbol] if covered[span] not in unfillable}
-        assert left == set(), f"{symbol}: said to be filled, and missing {sorted(left)[:5]}"
-    assert archived.keys() == traded.keys() - set(never)
+        assert missing == sum(end - start for start, end in bounds), f"{channel}: more was told than is missing"
+        assert filled[channel] <= lost, f"{channel}: filled and not missing {sorted(filled[channel] - lost)[:5]}"
+        left = {span for span in lost - filled[channel] if covered[span] not in unfillable}
+        assert left == set(), f"{channel}: said to be filled, and missing {sorted(left)[:5]}"
+    assert {symbol for symbol, _ in archived} == {symbol for symbol, _ in traded} - set(never)
     return holes
 
 

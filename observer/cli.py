@@ -107,10 +107,11 @@ VERBS = {
         ("observer gaps", "observer gaps 20261123 --open", "observer gaps --json"),
     ),
     "backfill": Verb(
-        "observer.gaps.verb_backfill",
+        "observer.supervisor.verb_backfill",
         "have gaps filled now",
         "Asks the running service to fill the gaps of a day from the broker's history, also those that could not be filled before, "
-        "and shows how far it is. Ctrl-C leaves the service at work. Exits 1 when something stays missing.",
+        "and shows how far it is; Ctrl-C leaves the service at work. Where none runs it fills them by itself, as the archive's account, "
+        "and makes way when one starts. Exits 1 when something stays missing.",
         ("observer backfill --dry-run", "sudo observer backfill 20261123 --symbol 005930"),
     ),
     "replay": Verb(

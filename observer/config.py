@@ -189,6 +189,10 @@ class Credentials:
     def __repr__(self) -> str:
         return "Credentials(hidden)"
 
+    def as_environ(self) -> dict[str, str]:
+        """The variables from which `load_credentials` reads this pair, as the first."""
+        return dict(zip((variable for _, variable in pair_names(1)), (self.app_key, self.app_secret), strict=True))
+
 
 def pair_names(number: int) -> tuple[tuple[str, str], ...]:
     """File and environment variable of key and secret of pair ``number``, 1, 2 …"""

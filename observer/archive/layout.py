@@ -5,7 +5,8 @@
     scalp/20261123/09_31_00.jsonl                    one file a roll interval, named by its start
     scalp/20261123/09_31_00.2.jsonl                  what belongs to an interval whose file must not be opened again
     scalp/20261123/09_31_00.64.jsonl                 what was merged from the fallback, numbers 64 and up
-    scalp/20261123/09_31_00.backfill-<hole>.jsonl    one file a filled hole
+    scalp/20261123/09_31_00.backfill-<hole>.jsonl    what filled a hole
+    scalp/20261123/09_31_00.backfill-<hole>.2.jsonl  what was had of it in a second attempt, by hand
     scalp/20261123/09_31_00.jsonl.zst                the same as without .zst, compressed; both: that without counts
     system/20261123.jsonl                            events
     system/observer-20261123.jsonl                   a past day's flight recorder
@@ -38,7 +39,7 @@ MERGED_FROM = 64  # numbers from here on are files merged from the fallback; nob
 
 _SEGMENT = re.compile(
     r"(?P<track>swing|scalp)/(?P<day>\d{8})/(?P<time>\d\d_\d\d(?:_\d\d)?)"
-    r"(?:\.(?P<number>[2-9]|[1-9]\d+)|\.backfill-(?P<hole>[0-9a-f]+))?\.jsonl(?:\.zst)?",
+    r"(?:\.(?P<number>[2-9]|[1-9]\d+)|\.backfill-(?P<hole>[0-9a-f]+)(?:\.(?P<part>[2-9]|[1-9]\d+))?)?\.jsonl(?:\.zst)?",
     re.ASCII,
 )
 _SYSTEM = re.compile(r"system/(?P<day>\d{8})(?:\.(?P<number>[2-9]|[1-9]\d+))?\.jsonl", re.ASCII)
@@ -53,7 +54,7 @@ class SegmentName(NamedTuple):
         track: ``swing``, ``scalp`` or ``system``.
         day: KST date ``YYYYMMDD``.
         start_s: start of the interval, epoch seconds.
-        number: 1 for the first file of the interval, 2, 3 … for those beside it.
+        number: 1 for the first file of the interval, or of the hole, 2, 3 … for those beside it.
         hole: id of the filled hole, or empty.
     """
 
@@ -75,9 +76,10 @@ def segment_path(track: str, start_s: int, number: int = 1) -> str:
     return f"{track}/{day}/{name}{suffix}.jsonl"
 
 
-def filled_path(start_s: int, hole: str) -> str:
-    """The relative path of the file that fills a hole in the ticks which begins in the interval that starts at ``start_s``."""
-    return segment_path("scalp", start_s).removesuffix(".jsonl") + f".backfill-{hole}.jsonl"
+def filled_path(start_s: int, hole: str, part: int = 1) -> str:
+    """The relative path of the ``part``-th file that fills a hole in the ticks which begins in the interval that starts at ``start_s``."""
+    suffix = "" if part == 1 else f".{part}"
+    return segment_path("scalp", start_s).removesuffix(".jsonl") + f".backfill-{hole}{suffix}.jsonl"
 
 
 def parse_segment(path: str) -> SegmentName | None:
@@ -85,7 +87,8 @@ def parse_segment(path: str) -> SegmentName | None:
     if match := _SEGMENT.fullmatch(path):
         form = "%Y%m%d%H_%M" if len(match["time"]) == 5 else "%Y%m%d%H_%M_%S"
         start = _parse_time(match["day"] + match["time"], form)
-        return None if start is None else SegmentName(match["track"], match["day"], start, int(match["number"] or 1), match["hole"] or "")
+        number = int(match["number"] or match["part"] or 1)
+        return None if start is None else SegmentName(match["track"], match["day"], start, number, match["hole"] or "")
     if match := _SYSTEM.fullmatch(path):
         start = _parse_time(match["day"], "%Y%m%d")
         return None if start is None else SegmentName("system", match["day"], start, int(match["number"] or 1))

@@ -147,4 +147,4 @@ class SealQueue:
         self._sealing = None
         self._waiting.pop(0)
         name = parse_segment(path)
-        return seal._replace(merged=name is not None and name.number >= MERGED_FROM)
+        return seal._replace(merged=name is not None and not name.hole and name.number >= MERGED_FROM)

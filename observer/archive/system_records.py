@@ -16,7 +16,9 @@ import orjson
 
 from observer.archive.layout import in_order, names_in, parse_segment
 from observer.archive.lines import WholeLines, scan
+from observer.delivery.batch import life_of, session_letter
 
+FILLER, WRITER = map(session_letter, ("filler", "writer"))
 MALFORMED: Final = (AttributeError, KeyError, TypeError, ValueError)  # what data of another form than expected raises
 
 
@@ -61,17 +63,23 @@ def read_system(root: Path, events: Collection[str], days: Iterable[str] | None 
                             )
 
 
-def has_records(root: Path, day: str) -> bool:
-    """Whether any system record of ``day`` (``YYYYMMDD``) is in the archive at ``root``.
+def was_watched(root: Path, day: str) -> bool:
+    """Whether a service told anything on ``day`` (``YYYYMMDD``), by the archive at ``root``.
+
+    What a filler and its writer told, who work where no service runs, says nothing about what was received.
 
     Raises:
         OSError: a file cannot be read.
     """
+    alone: set[str] = set()
+    writers: set[str] = set()
     for path in _system_files(root, (day,)):
         with suppress(FileNotFoundError):
-            if any(facts.heads for facts in scan(root / path)):
-                return True
-    return False
+            for session in (session for facts in scan(root / path) for session, _, _ in facts.sessions):
+                if session[0] not in (FILLER, WRITER):
+                    return True
+                (alone if session[0] == FILLER else writers).add(life_of(session))
+    return bool(writers - alone)
 
 
 def _system_files(root: Path, days: Iterable[str] | None) -> list[str]:

@@ -90,7 +90,9 @@ class _Verification:
         mine = [path for path in self._all if _day_of(path) in days]
         # System files last: what they tell was written after what it tells of.
         self._mine = sorted(mine, key=lambda path: (path.startswith("system/"), *in_order(path)))
-        names = sorted((name.start_s, name.number, path, name.track) for path in self._all if (name := parse_segment(path)))
+        names = sorted(
+            (name.start_s, name.number, path, name.track) for path in self._all if (name := parse_segment(path)) and not name.hole
+        )
         self._newest = {track: path for _, _, path, track in names}
         self._taken_over = {*list_days(root)[-2:], kst_day(wall_ns())}  # as `observer.archive.recovery.unsealed_files` says
         newest = max(map(_day_of, self._all), default="")

@@ -5,9 +5,11 @@ The header says everything the writer needs, so the writer never parses a line t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from observer.collectors import number_of
+
+_NOT_THE_FIRST: Final = {"filler": "b"}
 
 
 class Batch(NamedTuple):
@@ -55,9 +57,9 @@ class Batch(NamedTuple):
 def session_letter(instance: str) -> str:
     """With which letter the sessions of ``instance`` begin: the role's first, and for a further collector the next: d, e, f.
 
-    ``g`` is none of a role's: sessions that begin with it fill holes.
+    So the filler has another one. ``g`` is none of a role's: sessions that begin with it fill holes.
     """
-    return chr(ord(instance[0]) + number_of(instance) - 1)
+    return _NOT_THE_FIRST.get(instance) or chr(ord(instance[0]) + number_of(instance) - 1)
 
 
 def session_name(instance: str, started: str, life: int, incarnation: int) -> str:
@@ -81,3 +83,8 @@ def incarnation_of(session: str, life: int) -> int:
     if len(suffix) < 8 or suffix[:4] != f"{life:04x}":
         return 0
     return int(suffix[4:], 16)
+
+
+def life_of(session: str) -> str:
+    """What the sessions of one supervisor's life, and no others, have in common."""
+    return session.rpartition("-")[2][:4]

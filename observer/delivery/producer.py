@@ -133,6 +133,11 @@ class Producer:
         with self._lock:
             return self._outbox.acknowledged(track)
 
+    def settled(self, track: str) -> bool:
+        """Whether every record that was put into ``track`` is durable."""
+        with self._lock:
+            return self._outbox.acknowledged(track) == self._outbox.offered(track)
+
     @property
     def held_bytes(self) -> int:
         """Bytes held until they are durable."""

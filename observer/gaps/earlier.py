@@ -66,7 +66,7 @@ def read_earlier(roots: Sequence[Path], day: str, since_ns: int, wanted: Collect
         OSError: a file cannot be read. FileNotFoundError: one of the fallback was merged meanwhile; what is where is to be
             looked at anew, or what it held would seem to be missing.
     """
-    intervals = _intervals(roots, day)
+    intervals = intervals_of(roots, day, "scalp")
     starts = sorted(intervals)
     first = max((start for start in starts if start * SECOND_NS <= since_ns), default=starts[0] if starts else 0)
     chains, sessions = Chains(), _Sessions()
@@ -80,6 +80,26 @@ def read_earlier(roots: Sequence[Path], day: str, since_ns: int, wanted: Collect
     missing = set(wanted) - last.keys()
     complete = _read_back([intervals[start] for start in reversed(starts) if start < first], missing, ours, pause, last)
     return Earlier(day, last, holes, complete)
+
+
+def intervals_of(roots: Sequence[Path], day: str, track: str) -> dict[int, list[Path]]:
+    """The files of each interval, by its start, epoch seconds; what was merged behind what was recorded, the fallback last.
+
+    Args:
+        roots: the archive, and the fallback.
+        day: KST date ``YYYYMMDD``.
+        track: ``swing`` or ``scalp``; what filled holes is left out.
+
+    Raises:
+        OSError: a directory cannot be read.
+    """
+    found: dict[int, list[tuple[SegmentName, Path]]] = defaultdict(list)
+    for root in reversed(roots):  # the fallback first: what is merged in between is seen twice, and not never
+        for path in list_files(root, [day]):
+            name = parse_segment(path)
+            if name is not None and name.track == track and not name.hole:
+                found[name.start_s].append((name, root / path))
+    return {start: [path for _, path in sorted(files, key=lambda file: file[0].number)] for start, files in found.items()}
 
 
 class _Sessions:
@@ -103,17 +123,6 @@ class _Sessions:
 
     def apart(self, hole: TickHole) -> bool:
         return ((hole.tr, hole.symbol), hole.to_volume) in self._changed
-
-
-def _intervals(roots: Sequence[Path], day: str) -> dict[int, list[Path]]:
-    """The files of each interval, by its start, epoch seconds; what was merged behind what was recorded, the fallback last."""
-    found: dict[int, list[tuple[SegmentName, Path]]] = defaultdict(list)
-    for root in reversed(roots):  # the fallback first: what is merged in between is seen twice, and not never
-        for path in list_files(root, [day]):
-            name = parse_segment(path)
-            if name is not None and name.track == "scalp" and not name.hole:
-                found[name.start_s].append((name, root / path))
-    return {start: [path for _, path in sorted(files, key=lambda file: file[0].number)] for start, files in found.items()}
 
 
 def _trades(files: Sequence[Path], wanted: Collection[Key], ours: str, pause: Callable[[], None]) -> Iterator[re.Match[bytes]]:

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from observer.archive.explanations import Blind, blind_of, wall_of
 from observer.archive.layout import list_days
-from observer.archive.system_records import MALFORMED, SystemRecord, has_records, read_system
+from observer.archive.system_records import MALFORMED, SystemRecord, read_system, was_watched
 from observer.clock import SECOND_NS, day_start_ns, kst_day
 from observer.gaps.holes import poll_hole_id
 from observer.gaps.thinned import Thinned, joined, thinned_of, without_repeated
@@ -47,7 +47,7 @@ class State(NamedTuple):
         records: how many filled it, wholly or in part.
         volume: what cannot be filled of it; None where that is not told.
         reason: why it cannot.
-        source, path: where the records that fill it came from, and lie.
+        source, path: where the records that fill it came from, and lie; of several files (parts) the newest.
     """
 
     name: str
@@ -113,7 +113,7 @@ class Ledger(NamedTuple):
 
     Attributes:
         day: ``YYYYMMDD``.
-        told: whether the day has system records at all, or a replay brought what those of its source tell; without, nothing is known.
+        told: whether a service told anything on the day at all, or a replay brought what its source knew; without, nothing is known.
         entries: its holes, by their begin.
         blind: the times in which nothing was recorded, or something may not have been; by their begin.
         thinned: the times in which polls were left out on purpose; by their begin.
@@ -145,7 +145,7 @@ def read_ledger(root: Path, day: str, polls: bool = True) -> Ledger:
     told = [each for each in thinned if each.start_ns < start + DAY_NS and each.end_ns >= start]
     return Ledger(
         day,
-        has_records(root, day) or _replayed(root, day, days),
+        was_watched(root, day) or _replayed(root, day, days),
         [entry for entry in entries if entry.day == day],
         [each for each in blind if each.start_ns < start + DAY_NS and each.end_ns >= start],
         tuple(joined(without_repeated(told))),
@@ -212,9 +212,17 @@ def _settle(told: Iterable[_Told]) -> list[Entry]:
         before = states.setdefault(each.hole, each.state)
         if each.found is not None:
             found.setdefault(each.hole, each.found)
-        elif before.name != FILLED and each.state != before._replace(since_ns=each.at_ns):
-            states[each.hole] = each.state
+        elif before.name != FILLED and (state := _after(before, each.state)) != before._replace(since_ns=each.at_ns):
+            states[each.hole] = state
     return [entry._replace(state=states[hole]) for hole, entry in found.items()]
+
+
+def _after(before: State, state: State) -> State:
+    """``state`` with what had filled a part of the hole before, where it tells of no file itself: files do not go."""
+    if state.path or not before.path:
+        return state
+    volume = before.volume if state.name == FILLING else state.volume
+    return state._replace(records=before.records, source=before.source, path=before.path, volume=volume)
 
 
 def _read(record: SystemRecord) -> list[_Told]:

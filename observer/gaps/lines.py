@@ -34,11 +34,12 @@ def checked(tr: str, row: Mapping[str, str], recv_ns: int) -> Snapshot:
     return Snapshot(layout, well_formed(layout, list(row.values())), [], "", recv_ns, SOURCE, TRACK)
 
 
-def archive_lines(hole: str, symbol: str, date: str, rows: Iterable[Snapshot], marks: tuple[str, ...] = ()) -> bytes:
+def archive_lines(hole: str, part: int, symbol: str, date: str, rows: Iterable[Snapshot], marks: tuple[str, ...] = ()) -> bytes:
     """The lines of session ``g-<hole>``, each with its newline; their seq is 1, 2, 3 … in the order of ``rows``.
 
     Args:
         hole: id of the hole.
+        part: number of the file; from 2 on it stands behind the session's name.
         symbol: whose rows they are; the rows do not say it.
         date: business date of the hole, ``YYYYMMDD``.
         rows: made by `checked`.
@@ -47,7 +48,7 @@ def archive_lines(hole: str, symbol: str, date: str, rows: Iterable[Snapshot], m
     Raises:
         ValueError: ``date`` is none.
     """
-    head = line_head(f"g-{hole}", TRACK)
+    head = line_head(f"g-{hole}" if part == 1 else f"g-{hole}-{part}", TRACK)
     flags = [*FLAGS, *marks]
     enrichment = Enrichment()
     lines = []

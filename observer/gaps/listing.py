@@ -28,8 +28,8 @@ def sentence(ledger: Ledger) -> str:
     """What is missing of the day, in one sentence."""
     day, entries = ledger.day, ledger.entries
     if not ledger.told and not entries:
-        return f"there are no system records of {day}: what is missing is not known"
-    unknown = "" if ledger.told else f"; there are no system records of {day} itself: more may be missing"
+        return f"no service told anything on {day}: what is missing is not known"
+    unknown = "" if ledger.told else f"; no service told anything on {day} itself: more may be missing"
     incidents = f"; {_many(len(ledger.blind), 'incident')}" if ledger.blind else ""
     thinned = f"; {_thinned(ledger.thinned)}" if ledger.thinned else ""
     if not entries:

@@ -9,6 +9,7 @@ walk ends, and may stop after any page, as that of the trades.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from observer.clock import kst
@@ -35,18 +36,20 @@ class BarWalk:
 
     Args:
         stretch: the hole.
+        had: minutes of the day whose bars there are already.
 
     Attributes:
         pages: answers so far.
         left_out: rows that were not well formed.
     """
 
-    def __init__(self, stretch: Stretch) -> None:
+    def __init__(self, stretch: Stretch, had: Collection[int] = ()) -> None:
         self._stretch = stretch
         self._first, self._last = (second // 60 for second in stretch.seconds)
         self._until = self._last
         self._bars: dict[int, Snapshot] = {}
-        self._ended = not (stretch.from_ts and stretch.to_ts)
+        self._had = frozenset(had)
+        self._ended = not (stretch.from_ts and stretch.to_ts) or self._had.issuperset(range(self._first, self._last + 1))
         self.pages = 0
         self.left_out = 0
 
@@ -97,6 +100,6 @@ class BarWalk:
                 continue
             minute = second_of(hms) // 60
             minutes.append(minute)
-            if self._first <= minute <= self._last and date + hms[:4] < now:
+            if self._first <= minute <= self._last and minute not in self._had and date + hms[:4] < now:
                 self._bars.setdefault(minute, bar)
         return minutes

@@ -60,7 +60,7 @@ def left_to_fill(ledger: Ledger, symbols: Sequence[str], again: bool) -> list[En
     Args:
         ledger: of a day.
         symbols: of these; empty for all.
-        again: also those that could not be filled, if nothing of them could.
+        again: also those that could not be filled, or only in part.
     """
     return [
         entry
@@ -68,5 +68,5 @@ def left_to_fill(ledger: Ledger, symbols: Sequence[str], again: bool) -> list[En
         if entry.kind == TICKS
         and (not symbols or entry.symbol in symbols)
         and entry.state.name != FILLED
-        and (entry.state.name != UNFILLABLE or (again and not entry.state.path))
+        and (entry.state.name != UNFILLABLE or again)
     ]

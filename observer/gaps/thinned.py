@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from observer.archive.explanations import wall_of
 from observer.archive.system_records import SystemRecord
 from observer.clock import SECOND_NS, kst_text
+from observer.model.load import polled
 
 
 class Thinned(NamedTuple):
@@ -44,6 +45,22 @@ class Thinned(NamedTuple):
     def duration_s(self) -> float:
         """How long, seconds."""
         return (self.end_ns - self.start_ns) / SECOND_NS
+
+    def left_out(self, due_ns: int, interval_ns: int) -> set[str]:
+        """The symbols that were left out of the cycle that was due then, wall ns.
+
+        Of one that was polled at all these are the second half of the symbols, which were left out oftener than the first.
+        """
+        if not self.start_ns <= due_ns < self.end_ns:
+            return set()
+        if not self._is_polled(due_ns, interval_ns):
+            return set(self.by_symbol)
+        skipped = sum(not self._is_polled(due, interval_ns) for due in range(self.start_ns, self.end_ns, interval_ns))
+        least = min((skipped, *self.by_symbol.values()))
+        return {symbol for symbol, count in self.by_symbol.items() if count > least}
+
+    def _is_polled(self, due_ns: int, interval_ns: int) -> bool:
+        return bool(polled(("",), self.level, due_ns, interval_ns))
 
     def to_data(self) -> dict[str, Any]:
         """For a program."""

@@ -2,7 +2,8 @@
 
     gap ──────────────────────────────────────▶ told again
     gap_filled, gap_unfillable (the last word) ─▶ told again, with the file that filled the hole where there is one
-    `….backfill-<hole>.jsonl` ──rows, checked──▶ lines of the same session `g-<hole>`, with the flags `backfill` and `replay`
+    `….backfill-<hole>.jsonl` ──rows, checked──▶ lines of the same session `g-<hole>`, with the flags `backfill` and `replay`;
+                                                 of each file of a hole that has several
 
 Nothing looks for holes in a replay: what is missing was missing then, and nobody could fill it.
 """
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from observer.archive.explanations import wall_of
 from observer.archive.findings import Finding
-from observer.archive.layout import list_days, parse_segment
+from observer.archive.layout import in_order, list_days, parse_segment
 from observer.archive.lines import WholeLines
 from observer.archive.seals import Seal
 from observer.archive.system_records import MALFORMED, SystemRecord, read_system
@@ -88,7 +89,9 @@ class Holes:
         self._gaps: list[Telling] = []
         self._known: set[str] = set()
         self._states: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._files = [path for path in day_files(root, choice.day, choice.tracks, filled=True) if self._begins_in_time(path)]
+        self._parts: dict[str, tuple[str, dict[str, Any]]] = {}  # what was told with a file, of which a hole may have several
+        files = day_files(root, choice.day, choice.tracks, filled=True)
+        self._files = sorted(filter(self._begins_in_time, files), key=in_order)  # of a hole's files the last one has the last word
         days = [day for day in list_days(root) if day >= choice.day]
         told = read_system(root, {events.GAP, *_STATES}, days)
         for record in sorted(told, key=lambda record: (record.recv, record.session, record.seq)):  # as they were told
@@ -98,7 +101,7 @@ class Holes:
     def tellings(self) -> Iterator[Telling]:
         """The holes, and the last word of those that no file filled."""
         yield from self._gaps
-        with_files = {_hole_of(path) for path in self._files}
+        with_files = {_hole_of(path)[0] for path in self._files}
         for hole, (event, data) in self._states.items():
             if hole in self._known and hole not in with_files:
                 yield Telling(event, events.INFO if event == events.GAP_FILLED else events.WARNING, data)
@@ -117,12 +120,12 @@ class Holes:
                 yield self._filled(path, rows)
 
     def _filled(self, path: str, rows: list[tuple[Line, Snapshot]]) -> Filled:
-        hole, first = _hole_of(path), rows[0][0]
+        (hole, part), first = _hole_of(path), rows[0][0]
         symbol, date = first.head[7].decode(), first.head[3][:10].decode().replace("-", "")
-        data = archive_lines(hole, symbol, date, [row for _, row in rows], self._marks)
+        data = archive_lines(hole, part, symbol, date, [row for _, row in rows], self._marks)
         tr = rows[0][1].layout.tr
         unknown = {"hole": hole, "tr": tr, "symbol": symbol, "records": len(rows), "volume": None, "source": tr}
-        event, told = self._states.get(hole, (events.GAP_FILLED, unknown))
+        event, told = self._parts.get(path) or self._states.get(hole, (events.GAP_FILLED, unknown))
         return Filled(path, data, len(rows), event, {key: value for key, value in told.items() if key != "path"})
 
     def _check(self, line: Line, rows: list[tuple[Line, Snapshot]]) -> None:
@@ -159,6 +162,8 @@ class Holes:
             hole = str(data["hole"])
             if self._states.get(hole, ("",))[0] != events.GAP_FILLED:  # what is filled stays filled
                 self._states[hole] = record.event, data
+                if path := data.get("path"):
+                    self._parts[str(path)] = record.event, data
             return
         start, end = wall_of(data["from"]), wall_of(data["to"])
         ticks = data["kind"] == "ticks"
@@ -178,6 +183,7 @@ class Holes:
         return name is not None and self._choice.start_ns <= name.start_s * SECOND_NS < self._choice.end_ns
 
 
-def _hole_of(path: str) -> str:
+def _hole_of(path: str) -> tuple[str, int]:
+    """Which hole a file fills, and the how manieth of that it is."""
     name = parse_segment(path)
-    return name.hole if name else ""
+    return (name.hole, name.number) if name else ("", 1)

@@ -1,11 +1,12 @@
-"""Backfill: the holes in the ticks, filled from the broker's history one after another, in a thread of the collector.
+"""Backfill: the holes in the ticks, filled from the broker's history one after another.
 
     hole found ──SETTLE_S──▶ filling: history of today, page by page ──▶ fill ──▶ writer: file, event ──▶ filled
                                 │ minute bars for what is out of reach           (or unfillable, with the reason)
                                 └── the broker refused: again after 30, 60 … 600 s
 
 Calls go with background priority: live polling first. Nothing is kept but what the ledger says: a hole whose event is not
-durable is filled again by the next collector, and the writer leaves a file that is there as it is.
+durable is filled again by the next process, and the writer leaves a file that is there as it is. What is to be filled comes
+from `backlog` in a service, from `filler` where none runs.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from observer.archive.layout import filled_path, list_days
-from observer.clock import interval_start_s, kst_day, wall_ns
+from observer.archive.layout import filled_path, parse_segment
+from observer.clock import SECOND_NS, interval_start_s, kst_day, wall_ns
 from observer.delivery.fill import Fill
+from observer.gaps.attempt import Attempt
 from observer.gaps.holes import TickHole
-from observer.gaps.ledger import Entry, read_ledger
+from observer.gaps.ledger import Entry
 from observer.gaps.lines import archive_lines
-from observer.gaps.minute_bars import BarWalk, Charts
-from observer.gaps.request import Request, left_to_fill, take_request
-from observer.gaps.trade_history import Found, History, Stretch, Walk
+from observer.gaps.minute_bars import Charts
+from observer.gaps.missing import Missing
+from observer.gaps.pages import SharedPages
+from observer.gaps.trade_history import History
 from observer.kis.codes import CANCELLED, Action, BrokerError
 from observer.model import events
 from observer.model.snapshot import Snapshot
@@ -37,10 +40,8 @@ log = logging.getLogger("observer.collector")
 SETTLE_S = 3.0  # until the broker's history shows what was just traded
 AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 ACKNOWLEDGED_S = 15.0
-WAIT_S = 0.2
 LOOK_S = 0.05
 MOST_JOBS = 20_000
-DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
 
 
 class Broker(History, Charts, Protocol):
@@ -60,49 +61,20 @@ class FillOutlet(Protocol):
         """The number of the newest fill that is durable."""
 
 
-class Missing(NamedTuple):
-    """A hole that is to be filled.
-
-    Attributes:
-        hole: its id.
-        stretch: what is missing.
-        from_ns: receive time of the trade before it, wall ns.
-    """
-
-    hole: str
-    stretch: Stretch
-    from_ns: int
-
-    @classmethod
-    def of(cls, hole: TickHole) -> Missing:
-        """A hole that was just found."""
-        stretch = Stretch(hole.tr, hole.symbol, hole.date, hole.from_volume, hole.to_volume, hole.from_ts, hole.to_ts)
-        return cls(hole.id, stretch, hole.from_ns)
-
-    @classmethod
-    def of_entry(cls, entry: Entry) -> Missing | None:
-        """A hole that the ledger has; None where it says too little of it."""
-        if entry.from_volume is None or entry.to_volume is None or not entry.from_ts or not entry.to_ts:
-            return None
-        stretch = Stretch(entry.tr, entry.symbol, entry.day, entry.from_volume, entry.to_volume, entry.from_ts, entry.to_ts)
-        return cls(entry.hole, stretch, entry.start_ns)
-
-
 @dataclass
 class _Job:
     """A hole on its way.
 
     Attributes:
         due: when to go on with it, monotonic seconds.
-        refused: how often the broker refused.
+        attempt: at it; None before it was begun.
+        tried: how often that was in vain.
     """
 
     missing: Missing
-    walk: Walk
-    bars: BarWalk
     due: float
-    refused: int = 0
-    begun: bool = False
+    attempt: Attempt | None = None
+    tried: int = 0
 
 
 class Backfiller:
@@ -112,16 +84,17 @@ class Backfiller:
         broker: the calls.
         untold: tells what becomes of holes.
         outlet: sends what was found to the writer.
+        root: the archive, of which the files of holes that were filled in part are read.
         roll_s: length of a roll interval of the ticks, seconds.
         stopping: ends `run`.
-        request_path: where a request may lie; None where another collector hears it, for all symbols.
         archive_takes: whether the writer can take a fill; while it cannot, nothing is fetched, as it would have to be held.
         settled: told of each hole that is filled, or cannot be.
-        besides: what else this thread has to ask for; called each turn with the wall time, ns.
-        ours: whose holes are taken over; those of the others another collector fills.
+        tries: after so many attempts in vain a hole is left open; None: never.
 
     Attributes:
-        filled, unfillable: holes since this collector began.
+        filled, unfillable: holes since this process began.
+        left: holes that were left open, since then.
+        why: what kept the newest attempt in vain from its end; empty after one that came to it.
     """
 
     def __init__(
@@ -129,32 +102,32 @@ class Backfiller:
         broker: Broker,
         untold: Untold,
         outlet: FillOutlet,
+        root: Path,
         roll_s: int,
         stopping: threading.Event,
-        request_path: Path | None,
         archive_takes: Callable[[], bool],
         settled: Callable[[Missing], None],
-        besides: Callable[[int], None],
-        ours: Callable[[str], bool] = lambda _symbol: True,
+        tries: int | None = None,
     ) -> None:
-        self._ours = ours
         self._archive_takes = archive_takes
         self._settled = settled
-        self._besides = besides
-        self._request_path = request_path
+        self._tries = tries
         self.filled = 0
         self.unfillable = 0
+        self.left = 0
+        self.why = ""
         self._broker = broker
         self._untold = untold
         self._outlet = outlet
+        self._root = root
+        self._pages = SharedPages(broker)
+        self._batch: set[str] = set()
         self._roll_s = roll_s
         self._stopping = stopping
         self._number = 0
         self._jobs: dict[str, _Job] = {}
         self._lock = threading.Lock()
         self._said: str = ""
-        self._root: Path | None = None
-        self._left_by: Path | None = None  # an archive whose ledger is to be read
         self._too_many = False
 
     @property
@@ -163,13 +136,48 @@ class Backfiller:
         return len(self._jobs)
 
     @property
-    def knows(self) -> bool:
-        """Whether what earlier collectors left open is among them."""
-        return self._root is not None and self._left_by is None
+    def overflowed(self) -> bool:
+        """Whether a hole was not taken, as there were too many: once all are done the ledger is to be read again (`take`)."""
+        return self._too_many and not self._jobs
 
     def add(self, hole: TickHole) -> None:
         """A hole was just found."""
         self._add(Missing.of(hole), SETTLE_S)
+
+    def take(self, entries: Sequence[Entry], at_once: bool = False) -> None:
+        """Fill what the ledger has.
+
+        Args:
+            entries: the holes; one of which it says too little cannot be filled.
+            at_once: also those that wait because the broker refused.
+        """
+        if self.overflowed:
+            self._too_many = False
+        for entry in entries:
+            if (missing := Missing.of_entry(entry)) is not None:
+                self._add(missing, 0.0)
+        with self._lock:
+            for job in (self._jobs[entry.hole] for entry in entries if at_once and entry.hole in self._jobs):
+                job.due = min(job.due, time.monotonic())
+
+    def drop(self, hole: str) -> None:
+        """A hole is not to be filled any more: its trades came after all."""
+        with self._lock:
+            self._jobs.pop(hole, None)
+
+    def turn(self) -> bool:
+        """Fill the hole that has been due longest; False when none is. Nothing that goes wrong with it is raised."""
+        job = self._next() if self._archive_takes() else None
+        if job is None:
+            return False
+        try:
+            self._work(job)
+        except BrokerError as error:
+            self._postpone(job, error)
+        except Exception:  # the thread's outer boundary: live data must not suffer
+            log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
+            self._leave(job, "a defect of Observer, which its log shows")
+        return True
 
     def _add(self, missing: Missing, settle_s: float) -> None:
         """One that waits already is not taken a second time; one too many stays in the ledger, which is read again."""
@@ -178,116 +186,62 @@ class Backfiller:
                 self._too_many = True
             elif missing.hole not in self._jobs:
                 due = time.monotonic() + settle_s
-                self._jobs[missing.hole] = _Job(missing, Walk(missing.stretch), BarWalk(missing.stretch), due)
-
-    def drop(self, hole: str) -> None:
-        """A hole is not to be filled any more: its trades came after all."""
-        with self._lock:
-            self._jobs.pop(hole, None)
-
-    def take_over(self, root: Path) -> None:
-        """Go on with what earlier collectors left open in the last days on the archive at ``root``."""
-        self._left_by = self._root = root  # in this order: `knows` may be asked in between
-
-    def run(self) -> None:
-        """Fill until stopped. Nothing that goes wrong with a hole ends it."""
-        pause_s = WAIT_S
-        while not self._stopping.wait(pause_s):
-            if self._too_many and not self._jobs:
-                self._too_many, self._left_by = False, self._root
-            if self._left_by is not None:
-                self._read_ledger(self._left_by)
-            if self._root is not None and self._request_path is not None and (request := take_request(self._request_path)) is not None:
-                self._hear(self._root, request)
-            try:
-                self._besides(wall_ns())
-            except Exception:  # as below; it is not called again
-                log.critical("what is asked for besides met a defect", exc_info=True)
-                self._besides = lambda _now_ns: None
-            job = self._next() if self._archive_takes() else None
-            pause_s = WAIT_S if job is None else 0.0  # between one hole and the next the pace is what holds us up
-            if job is None:
-                continue
-            try:
-                self._work(job)
-            except BrokerError as error:
-                self._postpone(job, error)
-            except Exception:  # the thread's outer boundary: live data must not suffer
-                log.critical("filling a hole of %s ended by a defect; it stays open", job.missing.stretch.symbol, exc_info=True)
-                self.drop(job.missing.hole)
-
-    def _read_ledger(self, root: Path) -> None:
-        try:
-            left = [
-                entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day, polls=False), (), again=False)
-            ]
-        except OSError as error:
-            log.warning("the ledger of holes cannot be read: %s", error)
-            self._stopping.wait(AGAIN_S[0])
-            return
-        self._take([entry for entry in left if self._ours(entry.symbol)])
-        self._left_by = None
-
-    def _hear(self, root: Path, request: Request) -> None:
-        """Somebody asks for a day's holes, also for those that could not be filled before."""
-        try:
-            entries = left_to_fill(read_ledger(root, request.day, polls=False), request.symbols, again=True)
-        except OSError as error:
-            log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
-            return
-        log.info("asked to fill %d gaps of %s", len(entries), request.day)
-        self._take(entries)
-        with self._lock:
-            for job in (self._jobs[entry.hole] for entry in entries if entry.hole in self._jobs):
-                job.due = min(job.due, time.monotonic())  # also one that waits because the broker refused
-
-    def _take(self, entries: list[Entry]) -> None:
-        for entry in entries:
-            if (missing := Missing.of_entry(entry)) is not None:
-                self._add(missing, 0.0)
+                self._jobs[missing.hole] = _Job(missing, due)
 
     def _next(self) -> _Job | None:
-        """The hole that has been due longest."""
+        """The newest of the holes that were due of the channel which has waited longest: they share pages."""
+        now = time.monotonic()
         with self._lock:
-            job = min(self._jobs.values(), key=lambda each: each.due, default=None)
-        return job if job is not None and time.monotonic() >= job.due else None
+            due = [job for job in self._jobs.values() if job.due <= now]
+            if not any(job.missing.hole in self._batch for job in due):
+                first = min(due, key=lambda job: job.due, default=None)
+                self._batch = {job.missing.hole for job in due if first and job.missing.stretch[:3] == first.missing.stretch[:3]}
+            batch = [job for job in due if job.missing.hole in self._batch]
+            return max(batch, key=lambda job: job.missing.stretch.to_volume, default=None)
 
     def _work(self, job: _Job) -> None:
         """Fetch, send, and wait until it is durable.
 
         Raises:
-            BrokerError: the broker refused; the walks stand where they stood.
+            BrokerError: the broker refused; the attempt stands where it stood.
         """
         missing, stretch = job.missing, job.missing.stretch
         told: dict[str, Any] = {"hole": missing.hole, "tr": stretch.tr, "symbol": stretch.symbol}
-        if not job.begun:
-            job.begun = True
+        if job.attempt is None:
+            try:
+                job.attempt = Attempt(missing, self._root)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                log.warning("a hole of %s is not tried again, as what filled a part of it cannot be read: %s", stretch.symbol, error)
+                self._leave(job, f"{missing.path} cannot be read: {error}")
+                return
             self._untold.tell(wall_ns(), events.GAP_FILLING, events.INFO, told)
-        refusal = self._walk(job.walk.step)
-        found = job.walk.found()
-        if found.missing:
-            self._walk(job.bars.step)
+        attempt = job.attempt
+        history = self._pages.for_hole(missing.to_ns + int(SETTLE_S * SECOND_NS))
+        refusal = self._walk(lambda today: attempt.ask_trades(history, today))
+        self._walk(lambda today: attempt.ask_bars(self._broker, today))
         if self._stopping.is_set() or missing.hole not in self._jobs:
             return
-        event, told = _outcome(found, refusal, told)
-        rows = [*found.rows, *(job.bars.bars() if found.missing else ())]
-        if left_out := found.left_out + job.bars.left_out:
-            log.warning("%d rows that KIS told of %s were not well formed, or fit nowhere, and are left out", left_out, stretch.symbol)
+        event, outcome = attempt.outcome(refusal)
+        rows = attempt.rows()
+        if attempt.left_out:
+            log.warning("%d rows that KIS told of %s were not well formed, or fit nowhere: left out", attempt.left_out, stretch.symbol)
         if not rows:
-            self._untold.tell(wall_ns(), event, events.WARNING, told)
-        elif not self._deliver(missing, rows, event, told):
-            job.due = time.monotonic() + AGAIN_S[0]
+            there = {"source": attempt.had.source, "path": missing.path} if missing.path else {}
+            severity = events.INFO if event == events.GAP_FILLED else events.WARNING
+            self._untold.tell(wall_ns(), event, severity, {**told, **outcome, **there})
+        elif not self._deliver(missing, attempt.had.part + 1, rows, event, {**told, **outcome}):
+            self._again(job, AGAIN_S[0], "the writer did not take what was fetched")
             return
         self._done(job, event)
 
-    def _walk(self, step: Callable[[Broker, str], bool]) -> str:
+    def _walk(self, step: Callable[[str], bool]) -> str:
         """Walk to the end; returns why the broker will never answer, empty otherwise.
 
         Raises:
             BrokerError: it refused, but may answer later.
         """
         try:
-            while not self._stopping.is_set() and step(self._broker, kst_day(wall_ns())):
+            while not self._stopping.is_set() and step(kst_day(wall_ns())):
                 pass
         except BrokerError as error:
             if error.action is not Action.SKIP:
@@ -295,11 +249,11 @@ class Backfiller:
             return error.what
         return ""
 
-    def _deliver(self, missing: Missing, rows: list[Snapshot], event: str, told: dict[str, Any]) -> bool:
-        """Send what was found; whether it is durable."""
-        stretch = missing.stretch
-        path = filled_path(interval_start_s(missing.from_ns, self._roll_s), missing.hole)
-        data = archive_lines(missing.hole, stretch.symbol, stretch.date, rows)
+    def _deliver(self, missing: Missing, part: int, rows: list[Snapshot], event: str, told: dict[str, Any]) -> bool:
+        """Send what was found, which is the ``part``-th file of its hole; whether it is durable."""
+        stretch, before = missing.stretch, parse_segment(missing.path)
+        path = filled_path(before.start_s if before else interval_start_s(missing.from_ns, self._roll_s), missing.hole, part)
+        data = archive_lines(missing.hole, part, stretch.symbol, stretch.date, rows)
         self._number += 1
         fill = Fill(self._outlet.incarnation, self._number, path, data, event, {**told, "source": rows[0].layout.tr})
         end = time.monotonic() + ACKNOWLEDGED_S
@@ -315,23 +269,28 @@ class Backfiller:
         self._settled(job.missing)
         self.filled += event == events.GAP_FILLED
         self.unfillable += event == events.GAP_UNFILLABLE
-        self._said = ""
+        self._said = self.why = ""
 
     def _postpone(self, job: _Job, error: BrokerError) -> None:
         if error.code == CANCELLED:
             return
-        job.due = time.monotonic() + max(AGAIN_S[min(job.refused, len(AGAIN_S) - 1)], error.wait_s or 0.0)
-        job.refused += 1
         if error.code != self._said:
             self._said = error.code
             log.warning("a hole of %s is not filled yet: %s", job.missing.stretch.symbol, error)
+        self._again(job, max(AGAIN_S[min(job.tried, len(AGAIN_S) - 1)], error.wait_s or 0.0), str(error))
+        if error.action is Action.STOP and self._tries is not None:  # nor would any other be answered
+            for other in list(self._jobs.values()):
+                self._leave(other, str(error))
 
+    def _again(self, job: _Job, wait_s: float, why: str) -> None:
+        job.tried += 1
+        job.due = time.monotonic() + wait_s
+        self.why = why
+        if self._tries is not None and job.tried >= self._tries:
+            self._leave(job, why)
 
-def _outcome(found: Found, refusal: str, told: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The event that ends a hole, and its data; ``refusal`` is why the broker would not answer, if it would not."""
-    records = len(found.rows)
-    if not found.missing:
-        volume = sum(int(row.values[row.layout.volume]) for row in found.rows)
-        return events.GAP_FILLED, {**told, "records": records, "volume": volume}
-    left = sum(part.to_volume - part.from_volume for part in found.missing)
-    return events.GAP_UNFILLABLE, {**told, "reason": refusal or found.why, "volume": left, "records": records}
+    def _leave(self, job: _Job, why: str) -> None:
+        """It stays open in the ledger."""
+        self.why = why
+        self.left += 1
+        self.drop(job.missing.hole)

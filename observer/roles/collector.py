@@ -17,7 +17,9 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
+from observer.archive.fallback import fallback_dir
 from observer.board import Cell
 from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
 from observer.collectors import number_of
@@ -25,6 +27,8 @@ from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
+from observer.gaps.missing import Missing
+from observer.gaps.polled import Polled
 from observer.gaps.request import request_path
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
@@ -40,26 +44,25 @@ from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles import earlier_reading
-from observer.roles.backfilling import Backfiller, Missing
+from observer.roles.backfilling import Backfiller
+from observer.roles.backlog import Backlog
 from observer.roles.collector_note import current_faults, note
-from observer.roles.earlier_reading import EarlierReader
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
 from observer.roles.neighbours import Neighbours
-from observer.roles.poll_gaps import PollGaps
+from observer.roles.poll_gaps import PollGaps, look_from, polls_reader
 from observer.roles.polling import SwingPoller
 from observer.roles.portion import Portion
+from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
-from observer.roles.stores import PLACES
+from observer.roles.stores import takes_fills
 from observer.roles.tail_check import TailCheck
 from observer.roles.thinning import Thinning
-from observer.roles.tick_gaps import TickGaps
+from observer.roles.tick_gaps import TickGaps, trades_reader
 from observer.roles.universe_telling import UniverseTeller, download_from
 from observer.roles.untold import Untold
-from observer.sinks.store import ARCHIVE
 from observer.status.view import JANITOR
 
 log = logging.getLogger("observer.collector")
@@ -103,6 +106,8 @@ class Collector:
         self._producer = context.producer()
         self._incidents: list[Untold] = []
         self._gaps = Untold(self._producer, self._cell("gap_from"))
+        self._polls = Untold(self._producer, self._cell("poll_from"))
+        self.polled: ReadBack | None = None
         self._neighbours = Neighbours(context.board, context.instance)
         self._portion = Portion(config, context.instance)
         self._faults = FaultBook()
@@ -119,8 +124,9 @@ class Collector:
         self.subscriptions = Subscriptions((tr, symbol) for tr in config.scalp.trs for symbol in self._portion.scalp)
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
-        self.earlier: EarlierReader | None = None
+        self.earlier: ReadBack | None = None
         self.backfiller: Backfiller | None = None
+        self.backlog: Backlog | None = None
         self.background: Quotations | None = None
         if self.subscriptions.desired:
             self._build_scalp()
@@ -134,8 +140,8 @@ class Collector:
         """Begin to receive."""
         for source in self.sources:
             source.start()
-        if self.backfiller is not None:  # not a source: should it hang or end, live data goes on
-            threading.Thread(target=self.backfiller.run, name="backfill", daemon=True).start()
+        if self.backlog is not None:  # not a source: should it hang or end, live data goes on
+            threading.Thread(target=self.backlog.run, name="backfill", daemon=True).start()
 
     def broken(self) -> bool:
         """Whether a source ended though nobody asked it to."""
@@ -154,7 +160,8 @@ class Collector:
             self._watch(now)
             for incidents in self._incidents:
                 incidents.tick()
-            self.poll_gaps.tick(wall_ns())
+            self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
+            self._polls.tick()
             self.thinning.tick(wall_ns())
             self._gaps.tick()
             self._publish(now)
@@ -216,7 +223,7 @@ class Collector:
         )  # fmt: skip
         self._symbols = universe.symbols
         self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
-        self.poll_gaps = PollGaps(tr, config.swing.interval, self._gaps, told)
+        self.poll_gaps = PollGaps(tr, config.swing.interval, self._polls, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
@@ -228,9 +235,11 @@ class Collector:
             self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
-        read = earlier_reading.polls(context.settings, lambda: self._polled(wall_ns()), self._producer.session, self.poller.missed_since)
-        self.earlier_polls = EarlierReader(read, context.board)
         self.sources.append(source)
+        if blindness is not None:
+            self._look_back_at_polls(blindness.predecessor)
+        elif self._polls.inherited:  # whose symbols they are now, may be yet to come
+            self._polls.begin(EARLIER, self._polls.inherited)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
@@ -267,9 +276,10 @@ class Collector:
         tail = TailCheck(calls, trades, self._just_closed, counted)
         roll_s = config.archive.roll.scalp
         filler = self.backfiller = Backfiller(
-            calls, self._gaps, self._producer, roll_s, context.stopping, request_path(paths) if self._portion.first else None,
-            self._archive_takes, settled, tail.turn, self._portion.fills,
-        )  # fmt: skip
+            calls, self._gaps, self._producer, paths.asset_dir, roll_s, context.stopping, lambda: takes_fills(context.board), settled
+        )
+        requests = request_path(paths) if self._portion.first else None
+        backlog = self.backlog = Backlog(filler, context.stopping, requests, tail.turn, self._portion.fills)
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
         flow.taken = gaps.taken
 
@@ -279,21 +289,42 @@ class Collector:
         def found(earlier: Earlier) -> None:
             gaps.earlier(earlier)
             self._gaps.release(EARLIER)
-            filler.take_over(paths.asset_dir)
+            backlog.take_over(paths.asset_dir)
 
-        self.earlier = EarlierReader(earlier_reading.trades(context.settings, trades, self._producer.session, found), context.board)
+        self.earlier = ReadBack("earlier trades", trades_reader(self._roots, trades, self._producer.session, found), self._hangs)
 
     def _polled(self, due_ns: int) -> Sequence[str]:
         """The symbols that we poll in the cycle that is due then, wall ns."""
         return self._symbols(due_ns) if self._neighbours.gone() else ()
 
+    def _look_back_at_polls(self, before: Predecessor) -> None:
+        # As for the trades: what may have been missed is not to be forgotten before it was looked for.
+        self._polls.begin(EARLIER, self._polls_from(before))
+
+        def found(polled: Polled, since_ns: int) -> None:
+            self.poll_gaps.earlier(polled, before.from_ns if before.of_earlier_life else 0)
+            self.thinning.earlier(lambda due_ns: polled.left_out(due_ns, self.poller.interval_ns), self.poller.due_at(wall_ns()))
+            self.poller.missed_since(since_ns)
+            self._polls.release(EARLIER)
+
+        self.polled = ReadBack("earlier polls", polls_reader(self._roots, self.poller.interval_ns, found), self._hangs)
+
+    def _polls_from(self, before: Predecessor) -> int:
+        untold = [word for word in (self._polls.inherited, self._neighbours.polls_since_ns) if word]
+        newest_ns = self._neighbours.polled_least(before.from_ns)
+        return look_from(self.poller, newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
+
+    def _roots(self) -> list[Path]:
+        paths = self._context.settings.paths
+        place = fallback_dir(self._context.settings.config, paths)
+        return [paths.asset_dir, *([place] if place is not None else ())]
+
+    def _hangs(self) -> bool:
+        return self._context.board.get("supervisor.hung") != 0
+
     def _from_the_opening(self, now_ns: int) -> bool:
         started = self._context.board.get("supervisor.started_wall")
         return started > 0 and (kst_day(started) != kst_day(now_ns) or not self.keeper.calendar.receiving(started))
-
-    def _archive_takes(self) -> bool:
-        """Whether the writer records to the archive: on the fallback no hole is filled."""
-        return self._context.board.get("archive.place") == PLACES[ARCHIVE]
 
     def _just_closed(self, now_ns: int) -> bool:
         if self.earlier is None or not self.earlier.done:  # up to where the channels came is not known yet
@@ -334,10 +365,12 @@ class Collector:
         self._neighbours.look()
         if "swing" in self.blind:
             before = self.blind["swing"].predecessor
-            if before.known() and self._neighbours.closed():
-                self.earlier_polls.turn(self._neighbours.polls_since(before.from_ns))
+            if self.polled is not None and before.known() and self._neighbours.closed():
+                self.polled.turn(self._polls_from(before))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
+        elif self._neighbours.closed():
+            self._polls.release(EARLIER)
         if self.stream is not None:
             state, receiving, trading = self.stream.state, calendar.receiving(wall), calendar.trading(wall)
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)

@@ -59,8 +59,8 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
 
 
 def _gaps(collector: Collector) -> dict[str, int] | None:
-    filler = collector.backfiller
-    if filler is None or not filler.knows:  # else none would be open after each restart, until the archive was read
+    filler, backlog = collector.backfiller, collector.backlog
+    if filler is None or backlog is None or not backlog.knows:  # else none would be open after each restart, until the archive was read
         return None
     return {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
 

@@ -48,6 +48,11 @@ class Predecessor:
         found = self._board.get(self._flow + "found_recv")
         return self._newest or (found if found > NOTHING_FOUND else 0) or self._board.get("supervisor.started_wall") or self._started_ns
 
+    @property
+    def of_earlier_life(self) -> bool:
+        """Whether `from_ns` is a record of an earlier service."""
+        return not self._newest and self._board.get(self._flow + "found_recv") > NOTHING_FOUND
+
     def look(self) -> None:
         """Look again; called every tick until `known`, so that the last word before our own records is seen."""
         newest = self._board.get(self._flow + "committed_recv")

@@ -28,20 +28,27 @@ class Neighbours:
         self._first = not any(board.get(f"flow.{instance}.{track}.accepted") for track in TRACKS)
         self._gone = self._closed = False
         self._untold: set[int] = set()
+        self._untold_polls: set[int] = set()
         self._polled = [recv for other in self._others if (recv := board.get(f"flow.{other}.swing.committed_recv"))]
         self.look()
 
     def look(self) -> None:
         """Look what they have not told yet; call it oftener than one of them can read what it missed."""
         if not self._closed:
-            self._untold |= {told for other in self._others if (told := self._board.get(f"role.{other}.gap_from"))}
+            self._untold |= self._words("gap_from")
+            self._untold_polls |= self._words("poll_from")
 
     @property
     def since_ns(self) -> int | None:
         """From when on something that was theirs may be untold, wall ns; None when nothing is."""
         return min([*self._untold, *self._found("scalp")], default=None)
 
-    def polls_since(self, own_ns: int) -> int:
+    @property
+    def polls_since_ns(self) -> int | None:
+        """When the oldest cycle was due of which something that was theirs may be untold, wall ns; None when nothing is."""
+        return min(self._untold_polls, default=None)
+
+    def polled_least(self, own_ns: int) -> int:
         """How far the one came that polled least far, of us (``own_ns``, wall ns) and them."""
         return min([own_ns, *self._polled, *self._found("swing")])
 
@@ -58,6 +65,10 @@ class Neighbours:
         """Whether of those that are dead nothing can become durable any more."""
         self._closed = self._closed or (self.gone() and all(self._is_closed(other) for other in self._others))
         return self._closed
+
+    def _words(self, name: str) -> set[int]:
+        """What of a word is set."""
+        return {word for other in self._others if (word := self._board.get(f"role.{other}.{name}"))}
 
     def _found(self, track: str) -> list[int]:
         """How far each came in an earlier life of the service, wall ns; nothing for the second of us in this one."""

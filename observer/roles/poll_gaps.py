@@ -3,23 +3,33 @@
     due ──a quote within LATE_S, of this or a later cycle──▶ forgotten
      └────none──▶ `gap` of kind polls, one record for all symbols of a cycle
 
-A quote of the past cannot be asked for, so what is missed stays missing, and the record says so.
+A quote of the past cannot be asked for, so what is missed stays missing, and the record says so. The word ``poll_from`` keeps
+the oldest cycle that is not settled: one that is polled, of which a quote is not durable, or a symbol waits to be late. A
+successor looks on the archive what came of the cycles from there on (`observer.gaps.polled`), and tells the rest.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
 
-from observer.clock import SECOND_NS, kst_seconds_text, kst_text
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, kst_text, wall_ns
 from observer.gaps.holes import MISSED_POLL, severity_of, size_of
+from observer.gaps.polled import NOTHING, Polled, read_polled
 from observer.model import events
+from observer.roles.reading_back import PAUSE_S
 from observer.roles.untold import Untold
+
+log = logging.getLogger("observer.collector")
 
 LATE_S: Final = 120
 MOST_A_TICK: Final = 50  # a whole day may have been missed, and the main loop must beat
+CYCLES: Final = "cycles"
 NO_PAST: Final = "KIS tells no quote of the past"
 Told = deque[tuple[str, int, int]]
 
@@ -30,7 +40,7 @@ class PollGaps:
     Args:
         tr: the TR that is polled.
         interval_s: length of a cycle, seconds.
-        untold: tells the holes.
+        untold: tells the holes, and keeps for a successor from which cycle on it has to look.
         incidents: the track's newest incidents: kind, from and to, wall ns.
     """
 
@@ -39,41 +49,117 @@ class PollGaps:
         self._interval_ns = int(interval_s * SECOND_NS)
         self._untold = untold
         self._incidents = incidents
-        self._first: dict[str, int] = {}
+        self._first_due: int | None = None
+        self._first: dict[str, list[int]] = {}  # quotes that may count for a cycle before our first one, or for that
+        self._last: dict[str, int] = {}
         self._waiting: dict[int, tuple[str, ...]] = {}  # a set of thousands takes eight times as much, and a day has 700 cycles
+        self._begun: set[int] = set()  # cycles that are polled …
+        self._ended: set[int] = set()  # … and those for which a quote counts that may not be durable yet
+        self._before: Polled | None = None  # not looked yet
+        self._before_ns = 0
         self._lock = threading.Lock()
 
+    def begun(self, due_ns: int) -> None:
+        """The cycle of ``due_ns`` (wall ns) begins."""
+        with self._lock:
+            self._first_due = due_ns if self._first_due is None else self._first_due
+            self._begun.add(due_ns)
+            self._keep()
+
+    def ended(self, due_ns: int) -> None:
+        """It is over: what it got was put, what it did not get is told (`missed`)."""
+        with self._lock:
+            self._begun.discard(due_ns)
+            self._ended.add(due_ns)
+
     def answered(self, symbols: Iterable[str], recv_ns: int) -> None:
-        """Quotes of ``symbols`` came at ``recv_ns``, wall ns."""
+        """Quotes of ``symbols`` came at ``recv_ns``, wall ns, and were put."""
         came = set(symbols)
         with self._lock:
-            for symbol in came:
-                self._first.setdefault(symbol, recv_ns)
+            self._last.update(dict.fromkeys(came, recv_ns))
+            if self._first_due is None or recv_ns <= self._end(self._first_due):
+                for symbol in came:
+                    self._first.setdefault(symbol, []).append(recv_ns)
             for due_ns, waiting in self._waiting.items():
-                if recv_ns <= due_ns + LATE_S * SECOND_NS:
-                    self._waiting[due_ns] = tuple(symbol for symbol in waiting if symbol not in came)
+                if recv_ns <= due_ns + LATE_S * SECOND_NS and len(left := _without(waiting, came.__contains__)) < len(waiting):
+                    self._waiting[due_ns] = left
+                    self._ended.add(due_ns)
 
-    def missed(self, due_ns: int, symbols: Iterable[str]) -> None:
+    def earlier(self, polled: Polled, until_ns: int) -> None:
+        """What the archive holds of the cycles before, of which `missed` tells next, and of the one that is polled again.
+
+        Args:
+            polled: what it holds.
+            until_ns: of cycles that were due before that (wall ns) only symbols count that it knows: others may not have been asked for.
+        """
+        with self._lock:
+            self._before, self._before_ns = polled, until_ns
+            for due_ns, waiting in self._waiting.items():
+                self._waiting[due_ns] = _without(waiting, self._known(due_ns))
+
+    def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         """The cycle of ``due_ns`` (wall ns) is over, or never was, and did not reach ``symbols``.
 
-        One before this process's first quotes may be told later: what came within LATE_S of it counts.
+        One before this process's first quotes may be told later: what came within LATE_S of it, or before the next one, counts.
         """
-        end_ns = due_ns + LATE_S * SECOND_NS
         with self._lock:
-            known = set(self._waiting.get(due_ns, ()))
-            missing = [symbol for symbol in symbols if symbol not in known and not due_ns <= self._first.get(symbol, 0) <= end_ns]
-            if missing:
-                self._waiting[due_ns] = (*self._waiting.get(due_ns, ()), *missing)
+            missing = _without(symbols, self._came(due_ns))
+            if len(missing) < len(symbols):
+                self._ended.add(due_ns)  # that it came counts once it is durable
+            known, waiting = self._known(due_ns), self._waiting.get(due_ns, ())
+            told = set(waiting)
+            if missing := _without(missing, lambda symbol: symbol in told or known(symbol)):
+                self._waiting[due_ns] = (*waiting, *missing)
+            self._keep()
 
-    def tick(self, now_ns: int) -> None:
-        """Tell what is late by now, wall ns."""
+    def tick(self, now_ns: int, durable: Callable[[], bool]) -> None:
+        """Tell what is late by now.
+
+        Args:
+            now_ns: wall ns.
+            durable: whether every quote that was put is.
+        """
         with self._lock:
-            late = [due_ns for due_ns in self._waiting if now_ns > due_ns + LATE_S * SECOND_NS]
+            late = [due_ns for due_ns in self._waiting if now_ns > due_ns + LATE_S * SECOND_NS and self._may_tell(due_ns)]
             found = [(due_ns, sorted(self._waiting.pop(due_ns))) for due_ns in sorted(late)[:MOST_A_TICK]]
+            ended = set(self._ended)
         for due_ns, symbols in found:
             if symbols:
                 end_ns = due_ns + self._interval_ns
                 self._untold.tell(due_ns, events.GAP, severity_of(end_ns - due_ns), self._data(due_ns, end_ns, symbols))
+        settled = ended if ended and durable() else set()  # asked after the look: what they got was put before
+        if found or settled:
+            with self._lock:
+                self._ended -= settled
+                self._keep()
+
+    def _keep(self) -> None:
+        """The oldest cycle of which something may have to be told: whoever follows us looks from there on."""
+        if open_ := (*self._waiting, *self._begun, *self._ended):
+            self._untold.begin(CYCLES, min(open_))
+        else:
+            self._untold.release(CYCLES)
+
+    def _end(self, due_ns: int) -> int:
+        """Until when a quote counts for a cycle."""
+        return due_ns + max(int(LATE_S * SECOND_NS), self._interval_ns - 1)
+
+    def _may_tell(self, due_ns: int) -> bool:
+        """Of our first cycle, which the collector before may have polled, not before the archive was looked at."""
+        return self._before is not None or (self._first_due is not None and due_ns > self._first_due)
+
+    def _came(self, due_ns: int) -> Callable[[str], bool]:
+        """Says of a symbol whether a quote of ours counts for a cycle."""
+        first, last, end_ns = self._first, self._last, self._end(due_ns)
+        return lambda symbol: (
+            due_ns <= last.get(symbol, 0) <= end_ns or any(due_ns <= recv_ns <= end_ns for recv_ns in first.get(symbol, ()))
+        )
+
+    def _known(self, due_ns: int) -> Callable[[str], bool]:
+        """Says of a symbol whether the archive held one before, or said that it is missing, or nobody asked for it."""
+        before, end_ns = self._before or NOTHING, self._end(due_ns)
+        told, unasked = set(before.told.get(kst_seconds_text(due_ns), ())), due_ns < self._before_ns
+        return lambda symbol: symbol in told or before.answered(symbol, due_ns, end_ns) or (unasked and not before.knows(symbol))
 
     def _data(self, due_ns: int, end_ns: int, symbols: list[str]) -> dict[str, Any]:
         return {
@@ -90,3 +176,46 @@ class PollGaps:
 
     def _cause(self, due_ns: int, end_ns: int) -> str:
         return next((kind for kind, start, end in reversed(list(self._incidents)) if start <= end_ns and end >= due_ns), MISSED_POLL)
+
+
+def _without(symbols: Iterable[str], gone: Callable[[str], bool]) -> tuple[str, ...]:
+    return tuple(symbol for symbol in symbols if not gone(symbol))
+
+
+class Cycles(Protocol):
+    """What is needed of the poller."""
+
+    interval_ns: int
+
+    def due_at(self, now_ns: int) -> int:
+        """When the cycle that holds ``now_ns`` was due, both wall ns."""
+
+
+def look_from(cycles: Cycles, newest_ns: int, untold_ns: int | None, *, earlier_life: bool) -> int:
+    """From which cycle on a new collector looks what was missed: when it was due, wall ns.
+
+    Args:
+        cycles: the poller's.
+        newest_ns: the newest durable quote of those before, of that which came least far; the supervisor's start where there is none.
+        untold_ns: the oldest word that one of them left; None when everything was settled.
+        earlier_life: that quote is of an earlier service, whose word is gone: what waited to be late was due before it.
+    """
+    after = cycles.due_at(newest_ns - int(LATE_S * SECOND_NS)) if earlier_life else cycles.due_at(newest_ns) + cycles.interval_ns
+    return after if untold_ns is None else min(after, untold_ns)
+
+
+def polls_reader(roots: Callable[[], list[Path]], interval_ns: int, found: Callable[[Polled, int], None]) -> Callable[[int], None]:
+    """What reads the polls that the archive holds, as `observer.roles.reading_back.ReadBack` wants it.
+
+    Args:
+        roots: the archive and the fallback.
+        interval_ns: so much more is read: a cycle before the first one shows which symbols were polled.
+        found: takes what was read, and from which cycle on it is to be judged, wall ns.
+    """
+
+    def read(since_ns: int) -> None:
+        polled = read_polled(roots(), kst_day(wall_ns()), since_ns - interval_ns, lambda: time.sleep(PAUSE_S))
+        found(polled, since_ns)
+        log.info("%d symbols were polled by earlier sessions lately", len(polled.quotes))
+
+    return read

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +77,12 @@ class PollListener(Protocol):
     def unknown(self, symbols: tuple[str, ...]) -> None:
         """KIS left ``symbols`` out of an answer."""
 
+    def begun(self, due_ns: int) -> None:
+        """The cycle that is due at ``due_ns`` (wall ns) begins."""
+
+    def ended(self, due_ns: int) -> None:
+        """It is over: its rows were handed on, and what it did not reach was told. Not called where polling was stopped in it."""
+
     def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         """The cycle that was due at ``due_ns`` (wall ns) did not reach ``symbols``."""
 
@@ -101,6 +107,10 @@ class SwingPoller:
         done: word with the number of the newest cycle that was polled to its end, by this poller or one before; it is not polled
             again. One that was left in the middle is: nobody knows of whom its quotes were.
         between: called between two cycles, also while the market is closed, with the wall ns.
+
+    Attributes:
+        interval_ns: length of a cycle.
+        coverage: what the newest cycle reached.
     """
 
     def __init__(
@@ -116,7 +126,7 @@ class SwingPoller:
         between: Callable[[int], None] = lambda now_ns: None,
     ) -> None:
         self._symbols = symbols
-        self._interval_ns = int(interval_s * SECOND_NS)
+        self.interval_ns = int(interval_s * SECOND_NS)
         self._single = single
         self._quotations = quotations
         self._keeper = keeper
@@ -133,7 +143,7 @@ class SwingPoller:
 
     def cycle_of(self, now_ns: int) -> int:
         """The number of the cycle that holds ``now_ns`` (wall ns); cycles count from KST midnight."""
-        return (now_ns + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+        return (now_ns + KST_OFFSET_S * SECOND_NS) // self.interval_ns
 
     def run(self) -> None:
         """Poll until stopped."""
@@ -160,41 +170,41 @@ class SwingPoller:
                 self._turned_ns = boot_ns()
                 self._first_cycle = self._first_cycle or cycle
                 self._done_cycle = cycle
+            self._listener.begun(self._due(cycle))
             self._poll(cycle, symbols)
             if not self._stopping.is_set():
+                self._listener.ended(self._due(cycle))
                 self._done.set(cycle)
 
-    def missed_since(self, from_ns: int, newest: Mapping[str, int]) -> None:
-        """Nothing was polled between the session before and the first cycle of this poller, as far as that is today.
+    def due_at(self, now_ns: int) -> int:
+        """When the cycle that holds ``now_ns`` was due, both wall ns."""
+        return self._due(self.cycle_of(now_ns))
 
-        Args:
-            from_ns: how far the session before came that polled least far, wall ns; of what was before it told.
-            newest: by symbol, when it was last polled since then, wall ns.
-        """
-        today = (self._interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self._interval_ns
+    def missed_since(self, from_ns: int) -> None:
+        """The cycles from that of ``from_ns`` (wall ns) to the first of this poller may have been missed, as far as they are today's."""
+        today = (self.interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self.interval_ns
         with self._lock:
             if not self._first_cycle:  # what follows, its first turn tells
                 self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
                 self._done_cycle = self._first_cycle - 1
-                self._turned_ns = boot_ns() - self._interval_ns
-            last = {symbol: self.cycle_of(at) for symbol, at in newest.items()}
-            self._miss(max(self.cycle_of(from_ns) + 1, today), self._first_cycle, lambda symbol: last.get(symbol, 0))
+                self._turned_ns = boot_ns() - self.interval_ns
+            self._miss(max(self.cycle_of(from_ns), today), self._first_cycle)
 
     def _begun_since(self) -> int:
         """How many cycles can have begun since the one before, however the wall clock was set meanwhile."""
-        return -((self._turned_ns - boot_ns()) // self._interval_ns)
+        return -((self._turned_ns - boot_ns()) // self.interval_ns)
 
-    def _miss(self, start: int, end: int, last: Callable[[str], int] = lambda _symbol: 0) -> None:
-        """The cycles ``start`` … ``end`` - 1 never were, of each symbol those behind its ``last`` one."""
+    def _miss(self, start: int, end: int) -> None:
+        """The cycles ``start`` … ``end`` - 1 never were."""
         for cycle in range(start, end):
             if self._keeper.polling(self._due(cycle)):
-                self._listener.missed(self._due(cycle), [symbol for symbol in self._symbols(self._due(cycle)) if last(symbol) < cycle])
+                self._listener.missed(self._due(cycle), self._symbols(self._due(cycle)))
 
     def _due(self, cycle: int) -> int:
-        return cycle * self._interval_ns - KST_OFFSET_S * SECOND_NS
+        return cycle * self.interval_ns - KST_OFFSET_S * SECOND_NS
 
     def _until_next(self, now: int) -> float:
-        return (self._interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self._interval_ns) / SECOND_NS
+        return (self.interval_ns - (now + KST_OFFSET_S * SECOND_NS) % self.interval_ns) / SECOND_NS
 
     def _poll(self, cycle: int, symbols: Sequence[str]) -> None:
         began = mono_ns()

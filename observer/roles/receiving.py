@@ -172,6 +172,14 @@ class SwingReceiver:
         self._progress = progress
         self._gaps = gaps
 
+    def begun(self, due_ns: int) -> None:
+        """A cycle begins."""
+        self._gaps.begun(due_ns)
+
+    def ended(self, due_ns: int) -> None:
+        """It is over."""
+        self._gaps.ended(due_ns)
+
     def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         """A cycle did not reach ``symbols``."""
         self._gaps.missed(due_ns, symbols)
@@ -183,9 +191,9 @@ class SwingReceiver:
         self._words.coming(len(snapshots), rows.recv_ns)
         if snapshots and self._blindness is not None:
             self._blindness.data(rows.recv_ns)
-        self._gaps.answered(rows.by_symbol, rows.recv_ns)
         for snapshot in snapshots:
             self._flow.on_snapshot(snapshot)
+        self._gaps.answered(rows.by_symbol, rows.recv_ns)
         self._words.done()
 
     def answered(self) -> None:

@@ -28,6 +28,11 @@ log = logging.getLogger("observer.writer")
 PLACES = {ARCHIVE: 1, FALLBACK: 2}  # bits of `archive.place`: what we may hang on; of `supervisor.hung`: what somebody hangs on
 
 
+def takes_fills(board: Board) -> bool:
+    """Whether the writer records to the archive: on the fallback no hole is filled."""
+    return board.get("archive.place") == PLACES[ARCHIVE]
+
+
 class Stores:
     """Opens and leaves them.
 

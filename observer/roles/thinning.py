@@ -10,6 +10,7 @@ was thinned out by the one before is durable.
 
 So two words are enough for what is not durable to outlive this process: since when, and by which load. A successor counts these
 cycles again, with those that nobody asked for meanwhile. A record that was durable after all lies within the one that it tells.
+Of the cycles before these, in which the load may have been another one, the records on the archive tell a successor (`earlier`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 from observer.clock import SECOND_NS, kst_text
@@ -65,6 +66,8 @@ class Thinning:
         load = Load.of(applied.get()) if inherited else Load()
         self._loads: list[tuple[int, Load]] = [(0, load)]  # from which due time on which load
         self._next = inherited  # due time of the first cycle that is not counted yet
+        self._ours_from = inherited  # what was left out of cycles that were due before, the archive says …
+        self._earlier: Callable[[int], Collection[str]] | None = None  # … once it was read
         self._from = self._to = inherited
         self._cycles = 0
         self._by_symbol: Counter[str] = Counter()
@@ -75,11 +78,22 @@ class Thinning:
     def __call__(self, due_ns: int) -> Sequence[str]:
         """What the cycle that is due at ``due_ns`` (wall ns) polls; to be asked for when it is polled, or was not."""
         with self._lock:
-            if due_ns >= self._next:
+            if due_ns >= max(self._next, self._ours_from):
+                self._ours_from = self._ours_from or due_ns
                 self._count_until(due_ns)
                 self._take_on(Load.of(self._wanted()), due_ns)
                 self._count(due_ns)
             return self._polled(due_ns)
+
+    def earlier(self, left_out: Callable[[int], Collection[str]], due_ns: int) -> None:
+        """What the archive says of the cycles before ours.
+
+        Args:
+            left_out: which symbols were left out of the one that was due then, wall ns.
+            due_ns: when the present cycle was due, wall ns: the first of ours where none was asked for yet.
+        """
+        with self._lock:
+            self._earlier, self._ours_from = left_out, self._ours_from or due_ns
 
     def tick(self, now_ns: int) -> None:
         """Tell what is to be told by now, wall ns."""
@@ -105,6 +119,9 @@ class Thinning:
         return self._loads[-1][1]
 
     def _polled(self, due_ns: int) -> Sequence[str]:
+        if self._earlier is not None and due_ns < self._ours_from:
+            left_out = self._earlier(due_ns)
+            return [symbol for symbol in self._symbols(due_ns) if symbol not in left_out]
         load = self._loads[max(0, bisect_right(self._loads, due_ns, key=lambda each: each[0]) - 1)][1]
         return polled(self._symbols(due_ns), load.level, due_ns, self._interval_ns)
 

@@ -9,22 +9,29 @@ reads the archive again from there on.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Protocol
 
-from observer.clock import kst_day, kst_seconds_text, wall_ns
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.gaps.chain import Chains, Key, Late, Seen, VolumeChain
-from observer.gaps.earlier import Earlier
+from observer.gaps.earlier import Earlier, read_earlier
 from observer.gaps.holes import LOST_TICKS, SHED, TickHole
 from observer.model import events
 from observer.model.snapshot import Snapshot
 from observer.pipeline.moment import Moment
+from observer.roles.reading_back import PAUSE_S
 from observer.roles.untold import Untold
+
+log = logging.getLogger("observer.collector")
 
 RESTART = "restart"
 OFF_BOOK = "off_book"
+OVERLAP_NS = 30 * SECOND_NS  # a hole is durable a commit after the trade behind it: what was told later than that waits in `gap_from`
 
 Told = deque[tuple[str, int, int]]
 
@@ -144,3 +151,25 @@ class TickGaps:
         if self._shed_before[hole.symbol] > before:
             return SHED
         return OFF_BOOK if hole.trades == 0 else LOST_TICKS
+
+
+def trades_reader(
+    roots: Callable[[], list[Path]], wanted: Collection[Key], session: str, found: Callable[[Earlier], None]
+) -> Callable[[int], None]:
+    """What reads the trades that earlier sessions left, as `observer.roles.reading_back.ReadBack` wants it.
+
+    Args:
+        roots: the archive and the fallback.
+        wanted: the channels, TR and symbol.
+        session: ours.
+        found: takes what was read.
+    """
+    channels = frozenset(wanted)
+
+    def read(since_ns: int) -> None:
+        earlier = read_earlier(roots(), kst_day(wall_ns()), since_ns - OVERLAP_NS, channels, session, lambda: time.sleep(PAUSE_S))
+        found(earlier)
+        left = "" if earlier.complete else ", but not all of it was read"
+        log.info("%d channels go on where an earlier session left them, %d holes found%s", len(earlier.last), len(earlier.holes), left)
+
+    return read

@@ -46,6 +46,12 @@ class Untold:
         self._told: list[tuple[int, int]] = []
 
     @property
+    def empty(self) -> bool:
+        """Whether all is durable, and nothing goes on."""
+        with self._lock:
+            return not (self._open or self._waiting or self._told)
+
+    @property
     def since_ns(self) -> int:
         """The oldest `from` of all that is not durable, wall ns; 0 when everything is."""
         return self._word.get()

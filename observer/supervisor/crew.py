@@ -31,6 +31,7 @@ from observer.supervisor.memory import OomKills, kills_of_our_group
 log = logging.getLogger("observer.supervisor")
 
 WRITER = "writer"
+JANITOR = "janitor"
 TOP_UP_AGAIN_S = 30.0
 OOM_SETTLE_S = 5.0
 _SIGNALS = {Do.TERM: signal.SIGTERM, Do.ABORT: signal.SIGABRT, Do.KILL: signal.SIGKILL}
@@ -231,7 +232,7 @@ class Crew:
         for producer in self._pool.producers:
             for instance in (WRITER, producer):
                 member = self.members[instance]
-                least = self._pool.low_water if instance in (WRITER, "janitor") else 1
+                least = self._pool.low_water if instance in (WRITER, JANITOR) else 1
                 if member.lifecycle.state not in (State.RUNNING, State.HEALTHY):
                     continue
                 known = member.child.known_lanes[producer]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import logging
 import os
 import resource
@@ -23,21 +22,19 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from observer import __version__, logs
 from observer import settings as settings_module
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
 from observer.collectors import is_collector
 from observer.delivery.lanes import POOL_SIZE, LanePool
-from observer.errors import EXIT_OK, ConfigError, HeldError, ObserverError, UsageError
+from observer.errors import EXIT_OK, ConfigError
 from observer.journal import entry
 from observer.model.chronicle import EventKind
-from observer.paths import make_private_dirs
 from observer.settings import Settings
 from observer.supervisor.child import RoleMain, bind
-from observer.supervisor.crew import WRITER, Crew
+from observer.supervisor.crew import JANITOR, WRITER, Crew
+from observer.supervisor.holding import RUN, holding
 from observer.supervisor.lifecycle import State
 from observer.supervisor.probing import Probing
 from observer.supervisor.reload import changed_roles
@@ -60,6 +57,7 @@ def supervise(
     mains: Mapping[str, RoleMain],
     pool_size: int = POOL_SIZE,
     each_turn: Callable[[], None] = lambda: None,
+    who: str = RUN,
     over: Callable[[Board], bool] = lambda _: False,
 ) -> int:
     """Run the service until it is told to stop, or is over.
@@ -69,7 +67,8 @@ def supervise(
         mains: what each role does.
         pool_size: lanes made ready for each producer.
         each_turn: called in every turn of the loop; must not block.
-        over: whether there is nothing more to do, so that it stops by itself; asked in every turn, must not block.
+        who: the verb that runs it, for others that want the archive.
+        over: whether there is nothing more to do, so that it stops by itself, as at SIGTERM; asked in every turn, must not block.
 
     Returns:
         The exit code.
@@ -79,46 +78,14 @@ def supervise(
         HeldError: another supervisor holds this archive.
         ObserverError: the cache or the runtime directory cannot be used, or is another account's.
     """
-    _refuse_foreign_root(settings.paths.runtime_dir)
-    lock = FileLock(lock_path(settings))
-    try:
-        make_private_dirs(settings.paths)
-        lock.acquire(timeout=0)
-    except Timeout:  # first: it is an OSError too
-        raise HeldError(
-            f"another supervisor holds the archive {settings.paths.asset_dir} (lock {lock_path(settings)})",
-            "stop it first: systemctl stop observer, or end the other observer run",
-        ) from None
-    except OSError as error:
-        place = error.filename or lock_path(settings)
-        raise ObserverError(f"{place}: {error.strerror or error}", "give it to the account that runs Observer: observer paths") from error
-    try:
+    with holding(settings.paths, who):
         supervisor = Supervisor(settings, mains, pool_size, each_turn, over)
         code = supervisor.run()
-    finally:
-        lock.release()
     if supervisor.leaves_somebody:
         # multiprocessing would wait at the exit for a process that the disk holds, perhaps for ever.
         logging.shutdown()
         os._exit(code)
     return code
-
-
-def _refuse_foreign_root(runtime_dir: Path) -> None:
-    """Root beside a service of another account would leave files behind that the service cannot open any more."""
-    try:
-        owner = runtime_dir.stat().st_uid
-    except OSError:
-        return  # not there yet, or told by who makes it
-    if os.geteuid() == 0 and owner != 0:
-        what = f"{runtime_dir} belongs to the account {owner}, and you are root"
-        raise UsageError(what, "systemctl start observer; or run it as that account: sudo -u observer observer run")
-
-
-def lock_path(settings: Settings) -> Path:
-    """The lock that says: one supervisor for this archive. It lies in the runtime directory, never on the archive."""
-    name = hashlib.sha256(str(settings.paths.asset_dir).encode()).hexdigest()[:16]
-    return Path(settings.paths.runtime_dir, f"supervisor-{name}.lock")
 
 
 class Supervisor:
@@ -171,7 +138,7 @@ class Supervisor:
             if self._stop_order and self._continue_stop(now):
                 break
             self._each_turn()
-            if self._over(self._board) and not self._stop_order:
+            if not self._stop_order and self._over(self._board):
                 self._begin_stop(now, "all is done")
             self._publish(now)
             self._wait()
@@ -214,8 +181,9 @@ class Supervisor:
         self._board.cell("supervisor.stopping").set(1)
         self._crew.event(EventKind.STOP)
         self._stop_deadline = now + max(0.0, patience - LAST_ROLES_S)
-        others = [instance for instance in self._crew.members if instance not in (WRITER, "janitor")]
-        self._stop_order = [others, [WRITER], ["janitor"]]
+        roles = self._crew.members.keys()
+        ordered = ([each for each in roles if each not in (WRITER, JANITOR)], [WRITER], [JANITOR])
+        self._stop_order = [group for ended_together in ordered if (group := [each for each in ended_together if each in roles])]
 
     def _continue_stop(self, now: float) -> bool:
         """Go on with the orderly stop; returns whether it is done. Who ends together is asked at once."""
@@ -235,6 +203,8 @@ class Supervisor:
         return not self._stop_order
 
     def _chronicle_told(self, now: float) -> bool:
+        if JANITOR not in self._crew.members:
+            return True
         told = self._board.get("role.janitor.told") >= self._board.get("supervisor.ring_head")
         return told or now >= self._told_deadline
 
@@ -270,11 +240,13 @@ class Supervisor:
             self._bind(now)
         if any(map(is_collector, changed)):
             self._board.cell("supervisor.reloaded").set(mono_ns())
-        for instance in changed:
+        for instance in changed & self._crew.members.keys():
             self._crew.end(instance, now, fresh.config.supervisor.stop_timeout / 2)
 
     def _bind(self, now: float) -> None:
-        """Bind the HTTP address; a busy one is a fault of a running service and is tried again."""
+        """Bind the HTTP address; a busy one is a fault of a running service and is tried again. Only a janitor serves it."""
+        if JANITOR not in self._crew.members:
+            return
         listen = self._settings.config.http.listen
         if not listen or self._crew.listening is not None or now < self._bind_at:
             return
@@ -295,8 +267,8 @@ class Supervisor:
             log.warning("http: %s is bound now", listen)
             self._bind_fault = None
             self._crew.event(EventKind.HTTP_BOUND)
-        if self._crew.members["janitor"].lifecycle.lives:
-            self._crew.end("janitor", now, 1.0)
+        if self._crew.members[JANITOR].lifecycle.lives:
+            self._crew.end(JANITOR, now, 1.0)
 
     def _publish(self, now: float) -> None:
         self._board.cell("supervisor.beat").set(mono_ns())

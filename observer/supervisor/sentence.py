@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from observer.archive.layout import DATA_TRACKS
 from observer.board import STATE_NAMES, Board, unpack
+from observer.roles.filler import INSTANCE as FILLER
 
 
 def sentence(board: Board) -> str:
     """What Observer is doing, in one line."""
+    if FILLER in board.instances:
+        return "filling gaps, nothing is recorded"
     troubled = [
         f"{instance} {STATE_NAMES[board.get(f'role.{instance}.state')]}"
         for instance in board.instances

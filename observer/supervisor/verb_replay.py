@@ -38,6 +38,7 @@ from observer.roles import janitor, replaying, writer
 from observer.roles.replaying import Order
 from observer.settings import Settings
 from observer.supervisor.child import RoleMain
+from observer.supervisor.holding import REPLAY
 from observer.supervisor.loop import supervise
 from observer.supervisor.replay_watch import Watch
 
@@ -90,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         watch = Watch(order, target, quiet=args.json)
         mains: dict[str, RoleMain] = {"writer": writer.main, "janitor": janitor.main, "replay": partial(replaying.main, order)}
         with watch:
-            supervise(settings, mains, LANES, over=watch.over)
+            supervise(settings, mains, LANES, who=REPLAY, over=watch.over)
     if args.json:
         sys.stdout.write(json.dumps(watch.to_data(), indent=1, ensure_ascii=False) + "\n")
     else:

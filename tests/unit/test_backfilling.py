@@ -9,6 +9,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from observer.archive.filled import write_filled
+from observer.archive.verify import verify_days
 from observer.board import Board
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.delivery.fill import Fill
@@ -18,8 +20,9 @@ from observer.kis.codes import Action, BrokerError
 from observer.kis.rest import Page
 from observer.model.fields import BARS_TODAY, TRADE_HISTORY
 from observer.paths import Paths
-from observer.roles import backfilling
+from observer.roles import backfilling, backlog
 from observer.roles.backfilling import Backfiller
+from observer.roles.backlog import Backlog
 from observer.roles.untold import Untold
 from tests.hand_archive import HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -88,10 +91,11 @@ class Filling:
         self.takes = True
         self.settled: list[str] = []
         self.filler = Backfiller(
-            self.broker, self.untold, self.broker, 60, self.stopping, request_path(paths), lambda: self.takes,
-            lambda missing: self.settled.append(missing.hole), self.besides,
+            self.broker, self.untold, self.broker, paths.asset_dir, 60, self.stopping, lambda: self.takes,
+            lambda missing: self.settled.append(missing.hole),
         )  # fmt: skip
-        self.thread = threading.Thread(target=self.filler.run, daemon=True)
+        self.backlog = Backlog(self.filler, self.stopping, request_path(paths), self.besides)
+        self.thread = threading.Thread(target=self.backlog.run, daemon=True)
         self.thread.start()
 
     def besides(self, _now_ns: int) -> None:
@@ -110,7 +114,7 @@ class Filling:
 def filling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Filling]:
     monkeypatch.setattr(backfilling, "wall_ns", lambda: NOW)  # midnight may come
     monkeypatch.setattr(backfilling, "SETTLE_S", 0.0)
-    monkeypatch.setattr(backfilling, "WAIT_S", 0.01)
+    monkeypatch.setattr(backlog, "WAIT_S", 0.01)
     monkeypatch.setattr(backfilling, "LOOK_S", 0.002)
     monkeypatch.setattr(backfilling, "AGAIN_S", (0.02,))
     monkeypatch.setattr(backfilling, "ACKNOWLEDGED_S", 0.1)
@@ -203,7 +207,7 @@ def test_one_hole_after_the_other_is_filled_without_a_pause(filling: Filling, mo
     for volume in range(1200, 1300, 10):
         filling.filler.add(hole(volume, volume + 3))
     wait_until(lambda: filling.events("gap_filling"), 5, "the first of them")
-    monkeypatch.setattr(backfilling, "WAIT_S", 60.0)
+    monkeypatch.setattr(backlog, "WAIT_S", 60.0)
     gate.set()
     wait_until(lambda: filling.filler.filled == 10, 5, "all of them")
 
@@ -213,7 +217,7 @@ def test_more_holes_than_it_holds_are_taken_from_the_ledger_afterwards(
 ) -> None:
     monkeypatch.setattr(backfilling, "MOST_JOBS", 1)
     archive = HandArchive(tmp_path / "archive")
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")] * 3
     first, second = hole(1200, 1203), hole(1300, 1303)
     for each in (first, second):
@@ -236,36 +240,125 @@ def test_what_an_earlier_collector_left_open_is_taken_over_and_what_is_done_is_n
     archive.say("gap_filled", done, NOW + 2000)
     said = {"hole": hopeless.id, "tr": hopeless.tr, "symbol": hopeless.symbol, "reason": "no", "volume": 3, "records": 0}
     archive.say("gap_unfillable", said, NOW + 2000)
-    assert not filling.filler.knows, "that none waits is not known before"
+    assert not filling.backlog.knows, "that none waits is not known before"
     filling.takes = False
-    filling.filler.take_over(archive.root)
-    wait_until(lambda: filling.filler.knows, 5, "what was left open")
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.backlog.knows, 5, "what was left open")
     assert filling.filler.open == 1
     filling.takes = True
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [waiting.id]
 
 
-def test_on_request_the_gaps_of_a_day_are_tried_again_of_which_nothing_could_be_had(filling: Filling) -> None:
+@pytest.mark.parametrize(
+    ("ours", "hears", "taken"),
+    [(False, False, 0), (True, False, 1), (False, True, 1)],
+    ids=["another collector's", "its own symbol's", "on request the first one fills for all"],
+)
+def test_of_what_was_left_open_each_collector_takes_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool, hears: bool, taken: int
+) -> None:
+    monkeypatch.setattr(backlog, "WAIT_S", 0.01)
+    paths = Paths(tmp_path / "archive", "test", tmp_path / "cache", tmp_path / "run")
+    archive, broker, stopping, turns = HandArchive(paths.asset_dir), FakeBroker(), threading.Event(), list[int]()
+    archive.say("gap", hole(1200, 1203).to_data("lost_ticks"), NOW)
+    leave_request(paths, Request(TODAY, ()))
+    untold = Untold(FakeProducer(), Board(INSTANCES).cell("role.collector.gap_from"))
+    filler = Backfiller(broker, untold, broker, archive.root, 60, stopping, lambda: False, lambda _missing: None)
+    waiting_list = Backlog(filler, stopping, request_path(paths) if hears else None, turns.append, lambda _symbol: ours)
+    waiting_list.take_over(archive.root)
+    thread = threading.Thread(target=waiting_list.run)
+    thread.start()
+    wait_until(lambda: len(turns) > 1, 5, "the ledger read, and a request looked for")
+    stopping.set()
+    thread.join(5)
+    assert filler.open == taken
+
+
+def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(filling: Filling) -> None:
     archive = HandArchive(filling.paths.asset_dir)
-    hopeless, partly, other = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403, symbol="000660")
-    for each in (hopeless, partly, other):
+    hopeless, filled, other = hole(1200, 1203), hole(1300, 1303), hole(1400, 1403, symbol="000660")
+    for each in (hopeless, filled, other):
         archive.say("gap", each.to_data("lost_ticks"), NOW)
-        said = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "reason": "no", "volume": 3, "records": 0}
-        there = {"records": 1, "source": TRADE_HISTORY, "path": "scalp/x.jsonl"} if each is partly else {}
-        archive.say("gap_unfillable", {**said, **there}, NOW + 1000)
-    filling.filler.take_over(archive.root)
+        told = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "volume": 3, "records": 0}
+        if each is filled:
+            archive.say("gap_filled", {**told, "source": TRADE_HISTORY}, NOW + 1000)
+        else:
+            archive.say("gap_unfillable", {**told, "reason": "no"}, NOW + 1000)
+    filling.backlog.take_over(archive.root)
     leave_request(filling.paths, Request(TODAY, ("005930",)))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [hopeless.id]
     assert not request_path(filling.paths).exists()
 
 
+def write(filling: Filling, archive: HandArchive, fill: Fill, told_ns: int) -> None:
+    """What the writer does with a fill."""
+    assert write_filled(archive.root, fill.path, fill.data) is not None
+    archive.say(fill.event, {**fill.told, "path": fill.path}, told_ns)
+    archive.seal(fill.path, told_ns + 1)
+
+
+def test_of_a_hole_filled_in_part_only_the_rest_is_fetched_into_a_file_of_its_own(filling: Filling) -> None:
+    archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1206)
+    archive.say("gap", missing.to_data("lost_ticks"), NOW)
+    filling.broker.has -= {1202, 1205}
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.unfillable == 1, 5, "a hole filled in part")
+    write(filling, archive, filling.broker.sent[-1], NOW + 1000)
+    filling.broker.has.add(1202)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.unfillable == 2, 5, "the second attempt")
+    write(filling, archive, filling.broker.sent[-1], NOW + 2000)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.unfillable == 3, 5, "a third, which brings nothing")
+    (last,) = filling.producer.of("gap_unfillable")
+    assert (last["volume"], last["records"], last["path"], last["source"]) == (1, 5, filling.broker.sent[-1].path, TRADE_HISTORY)
+    archive.say("gap_unfillable", last, NOW + 3000)
+    filling.broker.has.add(1205)
+    leave_request(filling.paths, Request(TODAY, ()))
+    wait_until(lambda: filling.filler.filled == 1, 5, "the rest")
+    write(filling, archive, filling.broker.sent[-1], NOW + 4000)
+    lines = [[orjson.loads(line) for line in fill.data.splitlines()] for fill in filling.broker.sent]
+    assert [[line["obs"]["acml_vol"] for line in part] for part in lines] == [[1201, 1203, 1204, 1206], [1202], [1205]]
+    assert [{line["session"] for line in part} for part in lines] == [{f"g-{missing.id}{part}"} for part in ("", "-2", "-3")]
+    assert [fill.path.partition(missing.id)[2] for fill in filling.broker.sent] == [".jsonl", ".2.jsonl", ".3.jsonl"]
+    assert [(fill.event, fill.told["records"], fill.told["volume"]) for fill in filling.broker.sent] == [
+        ("gap_unfillable", 4, 2), ("gap_unfillable", 5, 1), ("gap_filled", 6, 6),
+    ]  # fmt: skip
+    report = verify_days(archive.root, [TODAY])
+    assert report.problems == [] and report.doubled == 0 and report.present == 6 + report.lines["system"]
+
+
+def test_a_hole_of_which_a_part_cannot_be_read_is_left_as_it_is(filling: Filling) -> None:
+    archive, missing, other = HandArchive(filling.paths.asset_dir), hole(1200, 1203), hole(1300, 1303)
+    for each in (missing, other):
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+    there = {"records": 1, "source": TRADE_HISTORY, "path": f"scalp/{TODAY}/00_00_00.backfill-{missing.id}.jsonl"}
+    said = {"hole": missing.id, "tr": missing.tr, "symbol": missing.symbol, "reason": "no", "volume": 3, **there}
+    archive.say("gap_unfillable", said, NOW + 1000)
+    leave_request(filling.paths, Request(TODAY, ()))
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.filled == 1 and filling.filler.left == 1, 5, "the other one")
+    assert missing.id not in filling.events("gap_filling", "gap_unfillable")
+
+
+def test_the_holes_of_one_channel_are_filled_one_after_the_other_the_newest_first(filling: Filling) -> None:
+    filling.takes = False
+    holes = [hole(start, start + 2, symbol) for start in (1200, 1300, 1400) for symbol in ("005930", "000660")]
+    for each in holes:
+        filling.filler.add(each)
+    filling.takes = True
+    wait_until(lambda: filling.filler.filled == len(holes), 5, "all of them")
+    told = [(fill.told["symbol"], orjson.loads(fill.data.partition(b"\n")[0])["obs"]["acml_vol"]) for fill in filling.broker.sent]
+    assert told == [(symbol, total) for symbol in ("005930", "000660") for total in (1401, 1301, 1201)]
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"day":1}', b"\xff"])
 def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes) -> None:
     path = request_path(filling.paths)
     path.parent.mkdir()
-    filling.filler.take_over(filling.paths.asset_dir)
+    filling.backlog.take_over(filling.paths.asset_dir)
     path.write_bytes(content)
     wait_until(lambda: not path.exists(), 5, "its end")
     assert filling.filler.open == 0
@@ -275,7 +368,7 @@ def test_while_the_writer_can_take_no_fill_nothing_is_fetched(filling: Filling) 
     filling.takes = False
     filling.filler.add(hole(1200, 1203))
     turns: list[int] = []
-    filling.filler._besides = turns.append
+    filling.backlog._besides = turns.append
     wait_until(lambda: len(turns) > 5, 5, "some turns")
     assert filling.broker.asked == []
     filling.takes = True
@@ -286,7 +379,7 @@ def test_a_defect_in_what_is_asked_for_besides_costs_no_hole(filling: Filling) -
     def defect(_now_ns: int) -> None:
         raise RuntimeError("a defect")
 
-    filling.filler._besides = defect
+    filling.backlog._besides = defect
     missing = hole(1200, 1203)
     filling.filler.add(missing)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
@@ -297,7 +390,7 @@ def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling,
     archive = HandArchive(tmp_path / "archive")
     before = hole(1200, 1203, date="20261123")
     archive.say("gap", before.to_data("lost_ticks"), at("10:00:00"))
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.filler.unfillable == 1, 5, "its end")
     assert filling.events("gap_unfillable") == [before.id]
 
@@ -307,7 +400,7 @@ def test_a_request_does_not_wait_until_a_refusal_is_forgotten(filling: Filling, 
     archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1203)
     archive.say("gap", missing.to_data("lost_ticks"), NOW)
     filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")]
-    filling.filler.take_over(archive.root)
+    filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.broker.asked and not filling.broker.refusals, 5, "a refusal")
     leave_request(filling.paths, Request(TODAY, ()))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.server import Server, ServerConnection, serve
 
 from observer.board import Board, pack
-from observer.clock import SECOND_NS, kst_text, wall_ns
+from observer.clock import SECOND_NS, kst_day, kst_seconds_text, kst_text, wall_ns
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.errors import EXIT_BUG, EXIT_OK, ConfigError
 from observer.kis.calendar import CalendarKeeper
@@ -28,7 +28,7 @@ from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles import poll_gaps, tail_check, tick_gaps
+from observer.roles import poll_gaps, polling, tail_check, tick_gaps
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
@@ -40,6 +40,7 @@ from observer.roles.role import Context
 from observer.roles.source import STALE_S, Source
 from observer.roles.untold import Untold
 from observer.settings import Settings
+from tests.hand_archive import HandArchive
 from tests.waiting import wait_until
 
 INSTANCES = ("collector", "writer", "janitor")
@@ -79,6 +80,9 @@ class FakeProducer:
 
     def acknowledged(self, track: str) -> int:
         return self.durable[track]
+
+    def settled(self, track: str) -> bool:
+        return True
 
     def room(self) -> bool:
         return not self.full
@@ -429,6 +433,7 @@ class PollEars:
         self.has_room = True
         self.closings = 0
         self.unreached: list[tuple[int, tuple[str, ...]]] = []
+        self.cycles: list[tuple[int, str]] = []
         self.on_rows: Callable[[], None] = lambda: None
 
     def beat(self) -> None:
@@ -439,6 +444,12 @@ class PollEars:
 
     def closed(self) -> None:
         self.closings += 1
+
+    def begun(self, due_ns: int) -> None:
+        self.cycles.append((due_ns, "begun"))
+
+    def ended(self, due_ns: int) -> None:
+        self.cycles.append((due_ns, "ended"))
 
     def missed(self, due_ns: int, symbols: Sequence[str]) -> None:
         self.unreached.append((due_ns, tuple(symbols)))
@@ -504,10 +515,10 @@ def test_a_new_collector_polls_a_cycle_again_only_if_it_was_left_in_the_middle(t
 
 def test_cycles_between_the_start_and_the_first_poll_are_missed_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 900 * SECOND_NS, {})
+    poller.missed_since(clock[0] - 900 * SECOND_NS)
     clock[0] += 1200 * SECOND_NS
     poller._turn(clock[0])
-    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["09:00", "09:10"]
+    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["08:50", "09:00", "09:10"]
 
 
 def test_paper_is_asked_symbol_by_symbol(tmp_path: Path) -> None:
@@ -631,19 +642,9 @@ def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monke
 
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS, {})
+    poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS)
     poller._turn(clock[0])
     assert [kst_text(due)[5:16] for due, _ in ears.unreached] == ["11-24T08:30", "11-24T08:40", "11-24T08:50"]
-
-
-def test_what_was_missed_is_counted_for_each_symbol_from_its_own_newest_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A symbol may have been another collector's, which came further than ours, or less far."""
-    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
-    further, less = clock[0] - 600 * SECOND_NS, clock[0] - 1200 * SECOND_NS
-    poller.missed_since(clock[0] - 1800 * SECOND_NS, {"000000": further, "000001": less})
-    missed = {kst_text(due)[11:16]: set(symbols) for due, symbols in ears.unreached}
-    assert {at: len(symbols) for at, symbols in missed.items()} == {"08:40": 88, "08:50": 89}
-    assert not missed["08:40"] & {"000000", "000001"} and "000000" not in missed["08:50"]
 
 
 def test_polling_waits_while_there_is_no_room(tmp_path: Path) -> None:
@@ -688,9 +689,9 @@ def test_counters_go_on_from_what_is_found_and_received_is_published_first(tmp_p
 class FakeContext:
     """A context without processes."""
 
-    def __init__(self, config: Config, tmp_path: Path, environ: dict[str, str]) -> None:
-        self.instance, self.incarnation = "collector", 5
-        self.board = Board(INSTANCES)
+    def __init__(self, config: Config, tmp_path: Path, environ: dict[str, str], instances: Sequence[str] = INSTANCES) -> None:
+        self.instance, self.incarnation = instances[0], 5
+        self.board = Board(instances)
         self.settings = Settings(config, None, Paths(tmp_path / "a", "test", tmp_path / "c", tmp_path / "r"), environ)
         self.stopping = threading.Event()
         self.fake = FakeProducer()
@@ -705,7 +706,7 @@ class FakeContext:
         self.worked += 1
 
     def note(self, content: dict[str, Any]) -> None:
-        self.board.note("collector").write(self.incarnation, content)
+        self.board.note(self.instance).write(self.incarnation, content)
         self.notes.append(json.loads(json.dumps(content)))
 
     def producer(self) -> FakeProducer:
@@ -885,3 +886,34 @@ def test_the_whole_collector_tells_polls_that_were_missed_and_trades_behind_the_
     told = {data["kind"]: data for data in context.fake.of("gap")}
     assert told["polls"]["symbols"] == ["005930", "999999"]
     assert (told["ticks"]["symbol"], told["ticks"]["to_volume"]) == ("005930", 7)
+
+
+def test_a_poll_that_waited_its_two_minutes_at_a_kill_is_told_and_one_that_was_thinned_out_is_not(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swing = SwingConfig(interval=60.0, symbols=("005930", "999999"))
+    context, codes = FakeContext(dataclasses.replace(config_for(host), swing=swing), tmp_path, ENVIRON), list[int]()
+    due = wall_ns() // (60 * SECOND_NS) * (60 * SECOND_NS) - 300 * SECOND_NS
+    monkeypatch.setattr(polling, "day_start_ns", lambda _day: 0)  # midnight may have been in between
+    monkeypatch.setattr(poll_gaps, "kst_day", lambda _now_ns: kst_day(due))
+    monkeypatch.setattr(SwingPoller, "_ask", lambda _self, _batch: None)
+    times = {"from": kst_text(due), "to": kst_text(due + 60 * SECOND_NS)}
+    counts = {"cycles": 1, "polls": 1, "by_symbol": {"999999": 1}}
+    archive = HandArchive(context.settings.paths.asset_dir)
+    archive.say("thinned", {"level": 1, **times, "reason": "cpu", **counts, "lasts": False}, due)
+    word = context.board.cell("role.collector.poll_from")
+    word.set(due)
+    context.board.cell("flow.collector.swing.committed_recv").set(due + 61 * SECOND_NS)
+    for track in ("swing", "scalp"):
+        context.board.cell(f"flow.collector.{track}.found_recv").set(NOTHING_FOUND)
+    thread = run(context, codes)
+
+    def told() -> dict[str, list[str]]:
+        return {data["due"]: data["symbols"] for data in context.fake.of("gap") if data["kind"] == "polls"}
+
+    wait_until(lambda: len(told()) >= 2, 10, "what waited at the kill")
+    assert word.get() == due, "nothing of it is durable"
+    context.stopping.set()
+    thread.join(10)
+    first, second = (kst_seconds_text(due + number * 60 * SECOND_NS) for number in range(2))
+    assert (told()[first], told()[second]) == (["005930"], ["005930", "999999"])

@@ -32,7 +32,7 @@ RECV = TEN + 3600 * SECOND_NS + 123_456_000
 
 
 def test_a_row_of_the_protocol_becomes_the_line_of_the_contract_with_kis_names_order_and_digits() -> None:
-    assert archive_lines(HOLE, "005930", TODAY, [checked("FHPST01060000", ROW, RECV)]).decode() == (
+    assert archive_lines(HOLE, 1, "005930", TODAY, [checked("FHPST01060000", ROW, RECV)]).decode() == (
         '{"v":1,"session":"g-0123456789abcdef","track":"scalp","seq":1,"ts":"2026-11-23T10:15:31+09:00",'
         '"recv":"2026-11-23T11:00:00.123456+09:00","source":"kis.rest","tr":"FHPST01060000","symbol":"005930",'
         '"obs":{"stck_cntg_hour":"101531","stck_prpr":61000,"prdy_vrss":500,"prdy_vrss_sign":"2","prdy_ctrt":0.83,"askp":61000,'
@@ -42,7 +42,7 @@ def test_a_row_of_the_protocol_becomes_the_line_of_the_contract_with_kis_names_o
 
 @pytest.mark.parametrize("tr", ["FHKST03010200", "FHKST03010230"])
 def test_a_bar_is_marked_as_what_it_is(tr: str) -> None:
-    line = json.loads(archive_lines(HOLE, "005930", TODAY, [checked(tr, BAR, RECV)]))
+    line = json.loads(archive_lines(HOLE, 1, "005930", TODAY, [checked(tr, BAR, RECV)]))
     assert (line["tr"], line["ts"]) == (tr, "2026-11-23T10:15:00+09:00")
     assert line["obs"] == {key: value if key in ("stck_bsop_date", "stck_cntg_hour") else int(value) for key, value in BAR.items()}
 
@@ -54,7 +54,7 @@ def test_everything_fetched_for_a_hole_keeps_to_the_schema_and_is_read_as_an_arc
     walk, bars = Walk(hole), BarWalk(hole)
     while walk.step(broker, TODAY) or bars.step(broker, TODAY):
         pass
-    data = archive_lines(HOLE, "005930", TODAY, [*walk.found().rows, *bars.bars()])
+    data = archive_lines(HOLE, 1, "005930", TODAY, [*walk.found().rows, *bars.bars()])
     assert len(HEAD.findall(data)) == data.count(b"\n") == len(trades) - 2 + 2
     lines: list[dict[str, Any]] = [json.loads(line) for line in data.splitlines()]
     for seq, line in enumerate(lines, 1):
@@ -66,10 +66,10 @@ def test_everything_fetched_for_a_hole_keeps_to_the_schema_and_is_read_as_an_arc
 
 def test_a_time_is_on_the_date_of_the_hole_however_late_it_was_fetched() -> None:
     for late_s in (0, 13 * 3600, 30 * 86_400):
-        line = json.loads(archive_lines(HOLE, "005930", "20261120", [checked("FHPST01060000", ROW, RECV + late_s * SECOND_NS)]))
+        line = json.loads(archive_lines(HOLE, 1, "005930", "20261120", [checked("FHPST01060000", ROW, RECV + late_s * SECOND_NS)]))
         assert line["ts"] == "2026-11-20T10:15:31+09:00"
     with pytest.raises(ValueError, match="20261320"):
-        archive_lines(HOLE, "005930", "20261320", [checked("FHPST01060000", ROW, RECV)])
+        archive_lines(HOLE, 1, "005930", "20261320", [checked("FHPST01060000", ROW, RECV)])
 
 
 @pytest.mark.parametrize("key", ["stck_cntg_hour", "stck_prpr", "acml_vol", "cnqn"])
@@ -82,9 +82,9 @@ def test_a_row_without_what_a_trade_needs_is_no_snapshot(key: str, value: str | 
 
 def test_keys_that_nobody_knows_and_odd_numbers_and_empty_fields_stand_in_the_line() -> None:
     row = {**ROW, "askp": "", "prdy_ctrt": "+.50", "new_key": '"7"'}
-    obs = json.loads(archive_lines(HOLE, "0074K0", TODAY, [checked("FHPST01060000", row, RECV)]))["obs"]
+    obs = json.loads(archive_lines(HOLE, 1, "0074K0", TODAY, [checked("FHPST01060000", row, RECV)]))["obs"]
     assert (obs["askp"], obs["prdy_ctrt"], obs["new_key"]) == (None, 0.5, '"7"')
 
 
 def test_nothing_fetched_is_no_line() -> None:
-    assert archive_lines(HOLE, "005930", TODAY, []) == b""
+    assert archive_lines(HOLE, 1, "005930", TODAY, []) == b""

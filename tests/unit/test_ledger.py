@@ -92,6 +92,16 @@ def test_a_state_that_is_told_again_lasts_since_it_was_told_first() -> None:
     assert only(records) == only(records[:3])
 
 
+def test_what_filled_a_part_is_not_forgotten_while_the_rest_is_tried_again() -> None:
+    path = f"scalp/{DAY}/09_31_00.backfill-{HOLE}.jsonl"
+    partly = {**data_of("gap_unfillable"), "source": "FHPST01060000", "path": path}
+    told = [record("gap", ticks(), 0, 1), record("gap_unfillable", partly, 1, 2), record("gap_filling", data_of("gap_filling"), 2, 3)]
+    state = only(told).state
+    assert (state.name, state.path, state.records, only(told).missing) == ("filling", path, 1, 20)
+    again = only([*told, record("gap_unfillable", {**data_of("gap_unfillable"), "records": 0, "volume": 19}, 3, 4)])
+    assert (again.state.name, again.state.path, again.state.records, again.missing) == ("unfillable", path, 1, 19)
+
+
 @pytest.mark.parametrize(
     ("told", "missing"),
     [(["gap"], 50), (["gap", "gap_filling"], 50), (["gap", "gap_unfillable"], 20), (["gap", "gap_filling", "gap_filled"], 0)],

@@ -6,15 +6,21 @@ import tracemalloc
 from collections import deque
 from pathlib import Path
 
+import pytest
+
+from observer.archive.backwards import slices_backwards
+from observer.archive.layout import segment_path
 from observer.board import Board
-from observer.clock import SECOND_NS
+from observer.clock import SECOND_NS, interval_start_s, kst_seconds_text, kst_text
 from observer.delivery.outbox import BATCH_BYTES, SYSTEM_RESERVE
+from observer.gaps import polled as polled_module
 from observer.gaps.ledger import UNFILLABLE, read_ledger
+from observer.gaps.polled import NOTHING, Polled, read_polled
 from observer.model.fields import MULTI_PRICE
 from observer.model.record import system_tail
-from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps
+from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps, look_from
 from observer.roles.untold import Untold
-from tests.hand_archive import DAY, HandArchive, at
+from tests.hand_archive import COLLECTOR, DAY, HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
 
 DUE = at("09:31:00")
@@ -25,12 +31,15 @@ class Polls:
     def __init__(self) -> None:
         self.producer = FakeProducer()
         self.incidents: deque[tuple[str, int, int]] = deque()
-        self.untold = Untold(self.producer, Board(INSTANCES).cell("role.collector.gap_from"))
+        self.durable = True
+        self.word = Board(INSTANCES).cell("role.collector.poll_from")
+        self.untold = Untold(self.producer, self.word)
         self.gaps = PollGaps(MULTI_PRICE, 60.0, self.untold, self.incidents)
+        self.gaps.earlier(NOTHING, 0)
 
     def after(self, seconds: float) -> list[tuple[str, list[str], str]]:
         """What is told so long after DUE: due, symbols, cause."""
-        self.gaps.tick(DUE + int(seconds * SECOND_NS))
+        self.gaps.tick(DUE + int(seconds * SECOND_NS), lambda: self.durable)
         return [(data["due"][11:19], data["symbols"], data["cause"]) for data in self.producer.of("gap")]
 
 
@@ -62,7 +71,7 @@ def test_a_whole_market_that_was_missed_a_whole_day_fits_where_it_must_go() -> N
     tracemalloc.stop()
     polls.gaps.answered(names[:1000], DUE + 700 * 60 * SECOND_NS)
     for _ in range(700 // MOST_A_TICK):
-        polls.gaps.tick(DUE + 86400 * SECOND_NS)
+        polls.gaps.tick(DUE + 86400 * SECOND_NS, lambda: True)
     told = polls.producer.of("gap")
     assert [len(data["symbols"]) for data in told] == [3000] * 698 + [2000, 2000]
     line = system_tail("collector", "gap", "major", told[-1], DUE)
@@ -86,3 +95,119 @@ def test_the_ledger_has_one_hole_a_symbol_and_none_of_them_waits_to_be_filled(tm
     entries = read_ledger(archive.root, DAY).entries
     assert {entry.symbol for entry in entries} == {ONE, TWO}
     assert {(entry.state.name, entry.state.reason) for entry in entries} == {(UNFILLABLE, "KIS tells no quote of the past")}
+
+
+def test_the_oldest_cycle_that_is_not_settled_is_kept_for_a_successor() -> None:
+    polls = Polls()
+    minute = 60 * SECOND_NS
+    polls.durable = False
+    polls.gaps.begun(DUE)
+    assert polls.word.get() == DUE, "it is polled"
+    polls.gaps.missed(DUE, [TWO])
+    polls.gaps.ended(DUE)
+    polls.gaps.begun(DUE + minute)
+    polls.gaps.ended(DUE + minute)
+    polls.after(90)
+    assert polls.word.get() == DUE, "a symbol waits to be late"
+    assert len(polls.after(LATE_S + 1)) == 1
+    polls.producer.durable["system"] = 1
+    polls.untold.tick()
+    assert polls.word.get() == DUE, "what came of it is not durable"
+    polls.durable = True
+    polls.after(LATE_S + 2)
+    assert polls.word.get() == 0
+
+
+def test_of_earlier_cycles_what_the_archive_holds_or_says_is_not_missed_again() -> None:
+    polls = Polls()
+    told = {kst_seconds_text(DUE): [TWO]}
+    polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, frozenset({TWO})), DUE + 1)
+    polls.gaps.missed(DUE, [ONE, TWO, "0074K0"])
+    assert polls.after(1000) == [], "and a symbol that nobody polled then was not due"
+    polls.gaps.missed(DUE + 60 * SECOND_NS, [ONE, TWO])
+    polls.gaps.missed(DUE + 180 * SECOND_NS, [ONE, "0074K0"])
+    assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
+        ("09:32:00", [TWO]),
+        ("09:34:00", [ONE, "0074K0"]),
+    ]
+
+
+def test_a_symbol_that_was_another_collectors_is_judged_by_its_own_polls() -> None:
+    """That one may have come further than ours, or less far."""
+    polls = Polls()
+    minute = 60 * SECOND_NS
+    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}, frozenset()), 0)
+    for number in range(6):
+        polls.gaps.missed(DUE + number * minute, [ONE, TWO])
+    assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
+        ("09:31:00", [ONE]),
+        ("09:32:00", [ONE]),
+        ("09:33:00", [ONE]),
+        ("09:34:00", [TWO]),
+        ("09:35:00", [TWO]),
+        ("09:36:00", [TWO]),
+    ]
+
+
+def test_a_large_file_is_read_back_only_to_where_all_is_older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, slices = HandArchive(tmp_path), list[None]()
+    tail = b',"ts":"%b","recv":"%b","source":"kis.rest","tr":"FHKST11300006","symbol":"005930","obs":{},"extra":[],"quality":[]}\n'
+    for number in range(60):
+        recv_ns = DUE + (number - 59) * 30 * SECOND_NS
+        line = tail % (kst_seconds_text(recv_ns).encode(), kst_text(recv_ns).encode())
+        archive.append(segment_path("swing", interval_start_s(DUE, 3600)), archive.line("swing", recv_ns, line, COLLECTOR, number + 1))
+        if number % 10 == 0:
+            archive.append(segment_path("swing", interval_start_s(DUE, 3600)), (b"damaged" * 20 + b"\n") * 30)
+    monkeypatch.setattr(polled_module, "slices_backwards", lambda path: slices_backwards(path, 1024))
+    found = read_polled([archive.root], DAY, DUE - 600 * SECOND_NS, lambda: slices.append(None))
+    assert len(found.quotes[ONE]) == 21, "damage ends nothing"
+    assert 10 <= len(slices) <= 25, "of about 50"
+
+
+def test_the_archive_is_read_for_quotes_and_for_what_was_told(tmp_path: Path) -> None:
+    archive, fallback = HandArchive(tmp_path / "archive"), HandArchive(tmp_path / "fallback")
+    quote = b',"ts":"%b","recv":"%b","source":"kis.rest","tr":"FHKST11300006","symbol":"%b","obs":{"a":1},"extra":[],"quality":[]}\n'
+
+    def put(one: HandArchive, recv_ns: int, symbol: str, seq: int) -> None:
+        tail = quote % (kst_seconds_text(recv_ns).encode(), kst_text(recv_ns).encode(), symbol.encode())
+        one.append(segment_path("swing", interval_start_s(recv_ns, 3600)), one.line("swing", recv_ns, tail, COLLECTOR, seq))
+
+    hour = 3600 * SECOND_NS
+    put(archive, DUE - hour, ONE, 1)
+    put(archive, DUE - 60 * SECOND_NS, ONE, 9)
+    put(archive, DUE, ONE, 2)
+    put(archive, DUE + hour, "0074K0", 3)
+    put(fallback, DUE + 60 * SECOND_NS, ONE, 4)
+    put(fallback, DUE, ONE, 2)
+    polls = Polls()
+    polls.gaps.missed(DUE, [TWO])
+    polls.after(1000)
+    fallback.say("gap", polls.producer.of("gap")[0], DUE)
+    archive.append(f"swing/{DAY}/10_00.jsonl", b"\xff no line\n")
+    polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
+    assert {symbol: list(times) for symbol, times in polled.quotes.items()} == {ONE: [DUE, DUE + 60 * SECOND_NS], "0074K0": [DUE + hour]}
+    assert polled.missed == {TWO} and polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
+    assert [polled.knows(symbol) for symbol in (ONE, TWO, "000001")] == [True, True, False]
+    times = {"from": kst_text(DUE), "to": kst_text(DUE + 60 * SECOND_NS)}
+    archive.say("thinned", {"level": 1, **times, "reason": "cpu", "cycles": 1, "polls": 1, "by_symbol": {"000001": 1}, "lasts": True}, DUE)
+    polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
+    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.knows("000001")
+
+
+class Minutes:
+    """Cycles of a minute."""
+
+    interval_ns = 60 * SECOND_NS
+
+    def due_at(self, now_ns: int) -> int:
+        return now_ns - now_ns % self.interval_ns
+
+
+@pytest.mark.parametrize(
+    ("inherited", "earlier_life", "start"),
+    [(0, False, 60), (-300, False, -300), (60, False, 60), (0, True, -120)],
+    ids=["all was settled", "the word says more", "a cycle is polled", "the word is of another life"],
+)
+def test_a_successor_looks_from_where_something_may_not_be_settled(inherited: int, earlier_life: bool, start: int) -> None:
+    word = DUE + inherited * SECOND_NS if inherited else None
+    assert look_from(Minutes(), DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start * SECOND_NS

@@ -30,10 +30,10 @@ def tick_hole(minute: int, symbol: str = "005930", date: str = DAY) -> TickHole:
     return TickHole("H0STCNT0", symbol, date, minute * 100, minute * 100 + 50, start, start + SECOND_NS, "", "", 2, None)
 
 
-def rows(hole: TickHole, count: int = 2) -> bytes:
+def rows(hole: TickHole, count: int = 2, part: int = 1) -> bytes:
     """What filled it, as it was written live."""
     made = [checked("FHPST01060000", {**ROW, "acml_vol": str(number)}, TOLD_AT + number * 1000) for number in range(count)]
-    return archive_lines(hole.id, hole.symbol, hole.date, [*made, checked("FHKST03010200", BAR, TOLD_AT)])
+    return archive_lines(hole.id, part, hole.symbol, hole.date, [*made, checked("FHKST03010200", BAR, TOLD_AT)])
 
 
 class Scene:
@@ -52,9 +52,9 @@ class Scene:
         self.archive.say(event, data, TOLD_AT)
         return data
 
-    def fill(self, hole: TickHole) -> str:
-        path = filled_path(hole.from_ns // SECOND_NS // 60 * 60, hole.id)
-        self.archive.append(path, rows(hole))
+    def fill(self, hole: TickHole, part: int = 1) -> str:
+        path = filled_path(hole.from_ns // SECOND_NS // 60 * 60, hole.id, part)
+        self.archive.append(path, rows(hole, part=part))
         return path
 
     def holes(self, choice: Choice = WHOLE) -> Holes:
@@ -68,6 +68,17 @@ def scene(tmp_path: Path) -> Scene:
 
 def told(holes: Holes) -> list[tuple[str, str]]:
     return [(telling.event, telling.data["hole"]) for telling in holes.tellings()]
+
+
+def test_each_file_of_a_hole_goes_along_under_its_own_session_with_what_was_told_with_it(scene: Scene) -> None:
+    hole = scene.gap(tick_hole(31))
+    parts = [scene.fill(hole), scene.fill(hole, 2)]
+    scene.state(events.GAP_UNFILLABLE, hole, reason="out of reach", path=parts[0])
+    scene.state(events.GAP_FILLED, hole, path=parts[1])
+    first, second = scene.holes().filled()
+    for part, session in ((first, hole.id), (second, f"{hole.id}-2")):
+        assert {orjson.loads(line)["session"] for line in part.data.splitlines()} == {f"g-{session}"}
+    assert [(part.path, part.event) for part in (first, second)] == [(parts[0], events.GAP_UNFILLABLE), (parts[1], events.GAP_FILLED)]
 
 
 def test_a_filled_hole_has_the_lines_it_had_with_the_mark_and_the_last_word_that_was_told_of_it(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from observer.config import Config
 from observer.delivery.batch import Batch, session_name
 from observer.delivery.intake import Intake
 from observer.delivery.lanes import LanePool
-from observer.gaps.earlier_polls import newest_polls
+from observer.gaps.polled import read_polled
 from observer.roles.accounts import NOTHING_FOUND, Accounts
 from observer.roles.neighbours import Neighbours
 from observer.status.health import CRITICAL, OK, UNKNOWN
@@ -190,7 +190,7 @@ class TestEarlierLife:
         assert [board.get(f"flow.{name}.scalp.found_recv") for name in THREE] == [700, 300, 300]
         assert board.get("flow.collector-2.swing.found_recv") == NOTHING_FOUND
 
-    def test_when_each_symbol_was_last_polled_does_not_depend_on_who_did_it(self, tmp_path: Path) -> None:
+    def test_when_each_symbol_was_polled_does_not_depend_on_who_did_it(self, tmp_path: Path) -> None:
         archive = HandArchive(tmp_path)
 
         def poll(time: str, symbol: str, who: str, number: int = 1) -> None:
@@ -208,10 +208,12 @@ class TestEarlierLife:
         poll("09:45:00", "000002", "collector-3", number=64)  # merged from the fallback later
         ours = session("collector-3", 9)
         archive.append(f"swing/{DAY}/10_00.jsonl", archive.line("swing", 0, b"damaged\n", ours))
-        wanted, roots = ["000001", "000002", "000003", "000004"], [tmp_path, tmp_path / "none"]
-        found = newest_polls(roots, DAY, at("09:00:00"), wanted, session("collector", 2), lambda: None)
-        assert found == {"000001": at("10:01:10"), "000002": at("09:45:00")}, "our own do not count"
-        assert newest_polls(roots, DAY, at("10:00:00"), wanted, session("collector", 2), lambda: None) == {"000001": at("10:01:10")}
+        found = read_polled([tmp_path, tmp_path / "none"], DAY, at("09:40:00"), lambda: None).quotes
+        assert {symbol: list(times) for symbol, times in found.items()} == {
+            "000001": [at("09:59:10"), at("10:01:10")],
+            "000002": [at("09:45:00")],
+            "000003": [at("10:02:00")],
+        }
 
     @pytest.mark.parametrize("slice_bytes", [1, 3, 7, 1000])
     def test_a_file_is_read_from_its_end_whole_lines_only(self, tmp_path: Path, slice_bytes: int) -> None:
@@ -248,26 +250,26 @@ class TestNeighbours:
         board = running()
         board.cell("supervisor.reloaded").set(MONO)
         set_words(board, "role.collector-2", forked=MONO + 1)
-        set_words(board, "role.collector", gap_from=77)
+        set_words(board, "role.collector", gap_from=77, poll_from=55)
         ours = Neighbours(board, "collector-2")
         assert not ours.gone() and not ours.closed(), "two live by the old list"
         for name in ("collector", "collector-3"):
             die(board, name)
         assert ours.gone() and not ours.closed(), "what they sent may still become durable"
-        set_words(board, "role.collector", pid=300, forked=MONO + 2, gap_from=0)
+        set_words(board, "role.collector", pid=300, forked=MONO + 2, gap_from=0, poll_from=0)
         for name in ("collector", "collector-3"):
             for track in TRACKS:
                 set_words(board, f"flow.{name}.{track}", closed=board.get(f"flow.{name}.{track}.accepted"))
         ours.look()
         assert ours.closed()
-        assert ours.since_ns == 77, "what one of them had not told may be ours to tell"
+        assert (ours.since_ns, ours.polls_since_ns) == (77, 55), "what one of them had not told may be ours to tell"
 
     def test_a_kill_of_one_waits_for_nobody(self) -> None:
         board = running()
         die(board, "collector-2")
         set_words(board, "flow.collector.swing", committed_recv=700, found_recv=100)
         ours = Neighbours(board, "collector-2")
-        assert ours.closed() and (ours.since_ns, ours.polls_since(600), ours.polls_since(800)) == (None, 600, 700)
+        assert ours.closed() and (ours.since_ns, ours.polled_least(600), ours.polled_least(800)) == (None, 600, 700)
 
     def test_the_first_of_a_life_counts_from_where_the_others_came(self) -> None:
         board = Board(INSTANCES)
@@ -275,7 +277,7 @@ class TestNeighbours:
         set_words(board, "flow.collector-2.scalp", found_recv=500)
         set_words(board, "flow.collector-3.scalp", found_recv=NOTHING_FOUND)
         set_words(board, "flow.collector-2.swing", found_recv=400)
-        assert ours.closed() and (ours.since_ns, ours.polls_since(900)) == (500, 400)
+        assert ours.closed() and (ours.since_ns, ours.polled_least(900)) == (500, 400)
 
     def test_a_reload_while_it_runs_does_not_cut_its_own_session(self) -> None:
         board = running()

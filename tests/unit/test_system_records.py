@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from observer.archive.explanations import read_explanations
-from observer.archive.system_records import has_records, read_system
+from observer.archive.system_records import FILLER, read_system, was_watched
+from observer.delivery.batch import session_letter
+from observer.roles.filler import INSTANCE
 from tests.hand_archive import DAY, HandArchive, at
 
 GARBAGE = b'\x00\xff "event":"stop" {\n[1]\n{"event":["stop"],"data":{}}\n{"event":"stop","data":[]}\n{"event":"stop"}\n'
@@ -29,13 +31,23 @@ def test_only_the_events_that_are_asked_for_are_told_in_the_order_of_their_files
     assert [record.seq for record in read_system(tmp_path, ("stop",), ("20261122",))] == [0]
 
 
-def test_a_day_has_records_when_a_line_of_any_of_its_files_is_one(tmp_path: Path) -> None:
+def test_a_day_was_watched_when_a_service_told_anything_on_it(tmp_path: Path) -> None:
     archive = HandArchive(tmp_path)
-    assert not has_records(tmp_path, DAY)
+    assert not was_watched(tmp_path, DAY)
     archive.append(f"system/{DAY}.jsonl", GARBAGE)
-    assert not has_records(tmp_path, DAY)
+    assert not was_watched(tmp_path, DAY)
     archive.say("start", {}, at("09:00:00"))
-    assert has_records(tmp_path, DAY) and not has_records(tmp_path, "20261122")
+    assert was_watched(tmp_path, DAY) and not was_watched(tmp_path, "20261122")
+
+
+def test_a_filler_and_its_writer_watch_nothing(tmp_path: Path) -> None:
+    assert session_letter(INSTANCE) == FILLER
+    archive = HandArchive(tmp_path)
+    archive.say("segment_sealed", {}, at("18:00:00"), session="w20261123T180000-00aa0001")
+    archive.say("gap_filled", {}, at("18:00:01"), session="b20261123T180000-00aa0002")
+    assert not was_watched(tmp_path, DAY)
+    archive.say("start", {}, at("19:00:00"), session="w20261123T190000-00bb0001")
+    assert was_watched(tmp_path, DAY)
 
 
 def test_records_of_another_form_than_expected_explain_nothing(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from observer.archive.system_records import SystemRecord
 from observer.clock import SECOND_NS, kst_text
-from observer.gaps.thinned import joined, thinned_of, without_repeated
+from observer.gaps.thinned import Thinned, joined, thinned_of, without_repeated
 from observer.kis.pacing import Local
 from observer.model import events
-from observer.model.load import Load
+from observer.model.load import Load, polled
 from observer.roles.thinning import TELL_S, Thinning
 from observer.roles.untold import Untold
 from tests.hand_archive import at
@@ -295,3 +295,44 @@ def test_an_hour_and_a_cycle_is_the_most_that_a_kill_of_the_whole_service_leaves
     scene.cycles(200)
     ends = [data["to"] for data in scene.outlet.told]
     assert ends == [kst_text(BEGIN + minutes * MINUTE) for minutes in (1, 62, 123, 184)] and TELL_S == 3600
+
+
+@given(count=st.integers(1, 6), level=st.sampled_from([1, 2]), first=st.integers(0, 3), cycles=st.integers(1, 5), lists=st.integers(-2, 8))
+def test_a_record_says_of_each_poll_whether_it_was_left_out(count: int, level: int, first: int, cycles: int, lists: int) -> None:
+    symbols = tuple(map(str, range(count)))
+    start = BEGIN + first * MINUTE
+    left_out: dict[int, set[str]] = {}
+    for due in range(start, start + cycles * MINUTE, MINUTE):
+        left_out[due] = set(symbols) - set(polled(symbols, level, due, MINUTE))
+    counts = Counter(symbol for of_cycle in left_out.values() for symbol in of_cycle)
+    record = Thinned(start, start + cycles * MINUTE, level, "cpu", sum(map(bool, left_out.values())), dict(counts), lasts=False)
+    due = start + lists * MINUTE
+    assert record.left_out(due, MINUTE) == left_out.get(due, set())
+
+
+def test_a_successor_takes_what_earlier_cycles_left_out_from_the_archive_and_not_from_the_load_of_now(scene: Scene) -> None:
+    scene.cycle()
+    scene.wanted = Load(1, ("cpu",))
+    scene.cycles(3)
+    scene.kill(0)
+    assert list(scene.thinning(BEGIN)) == ["1", "2", "3"], "before the archive was read there is the load of now alone"
+    told = [thinned_of(SystemRecord(events.THINNED, data, "", "", 0)) for data in scene.archive]
+    scene.thinning.earlier(lambda due_ns: {symbol for each in told for symbol in each.left_out(due_ns, MINUTE)}, scene.now)
+    assert [len(scene.thinning(BEGIN + number * MINUTE)) for number in range(4)] == [5, 3, 3, 3]
+    scene.wanted = Load()
+    scene.cycles(2)
+    scene.kill(0)
+    told = [thinned_of(SystemRecord(events.THINNED, data, "", "", 0)) for data in scene.archive]
+    scene.thinning.earlier(lambda due_ns: {symbol for each in told for symbol in each.left_out(due_ns, MINUTE)}, scene.now)
+    scene.cycle()
+    asked = [len(scene.thinning(BEGIN + number * MINUTE)) for number in range(6)]
+    assert asked == [len(scene.polled[BEGIN + number * MINUTE]) for number in range(6)]
+    assert (asked[0], asked[3], asked[5]) == (5, 3, 5)
+
+
+def test_a_cycle_of_before_that_is_asked_for_first_is_not_thinned_out_by_the_load_of_now_nor_counted(scene: Scene) -> None:
+    scene.wanted = Load(1, ("cpu",))
+    scene.thinning.earlier(lambda due_ns: {"1"} if due_ns == BEGIN else set(), BEGIN + 2 * MINUTE)
+    asked = [list(scene.thinning(BEGIN + number * MINUTE)) for number in range(3)]
+    assert asked == [["2", "3", "4", "5"], list(SYMBOLS), ["1", "2", "3"]]
+    assert [told[2:5] for told in scene.told()] == [(1, 1, 2)], "only the present one is counted"

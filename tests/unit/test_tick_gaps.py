@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter, deque
 from pathlib import Path
 
@@ -15,11 +16,10 @@ from observer.gaps.holes import TickHole
 from observer.model.fields import layout_for_width
 from observer.model.snapshot import Snapshot
 from observer.pipeline.moment import Moments
-from observer.roles import earlier_reading, tick_gaps
-from observer.roles.earlier_reading import EarlierReader
-from observer.roles.tick_gaps import TickGaps
+from observer.roles import reading_back, tick_gaps
+from observer.roles.reading_back import ReadBack
+from observer.roles.tick_gaps import TickGaps, trades_reader
 from observer.roles.untold import Untold
-from tests.board_scene import settings_in
 from tests.hand_archive import DAY, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
 from tests.unit.test_earlier import SAMSUNG, live
@@ -144,8 +144,9 @@ def test_a_quantity_with_a_fraction_is_no_quantity_of_shares() -> None:
 def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(earlier_reading, "AGAIN_S", 0.0)
-    board, found = Board(INSTANCES), list[Earlier]()
+    monkeypatch.setattr(reading_back, "AGAIN_S", 0.0)
+    hangs = threading.Event()
+    found: list[Earlier] = []
     asked: list[tuple[object, ...]] = []
 
     def read(*arguments: object) -> Earlier:
@@ -154,12 +155,12 @@ def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_al
             raise OSError(5, "Input/output error")
         return earlier(1003)
 
-    monkeypatch.setattr(earlier_reading, "read_earlier", read)
-    reader = EarlierReader(earlier_reading.trades(settings_in(tmp_path), [SAMSUNG], "ours", found.append), board)
-    board.cell("supervisor.hung").set(1)
+    monkeypatch.setattr(tick_gaps, "read_earlier", read)
+    reader = ReadBack("earlier trades", trades_reader(lambda: [tmp_path], [SAMSUNG], "ours", found.append), hangs.is_set)
+    hangs.set()
     reader.turn(START)
     assert asked == []
-    board.cell("supervisor.hung").set(0)
+    hangs.clear()
 
     def done() -> bool:
         reader.turn(START)
@@ -167,7 +168,7 @@ def test_an_archive_that_cannot_be_read_is_tried_again_and_a_hung_one_is_left_al
 
     wait_until(done, 5, "the archive read")
     wait_until(lambda: found, 5, "what was found")
-    assert asked[0][2] == START - earlier_reading.OVERLAP_NS
+    assert asked[0][2] == START - tick_gaps.OVERLAP_NS
     reader.turn(START)
     assert len(found) == 1 and len(asked) == 2
 

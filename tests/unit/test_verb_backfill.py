@@ -1,20 +1,22 @@
-"""`observer backfill` asks the running service for a day's gaps, and shows how far it is."""
+"""`observer backfill` asks the running service for a day's gaps, or fills them where none runs, and shows how far it is."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from observer import settings as observer_settings
-from observer.errors import EXIT_FOUND, EXIT_OK
-from observer.gaps import verb_backfill
+from observer.errors import EXIT_FOUND, EXIT_HELD, EXIT_OK, ConfigError, HeldError
 from observer.gaps.request import Request, leave_request, request_path, take_request
 from observer.paths import Paths
-from observer.status.terminal import NoAnswer
+from observer.settings import Settings
+from observer.supervisor import verb_backfill
+from observer.supervisor.holding import RUN, holding
 from tests.hand_archive import DAY, at
 from tests.unit.test_ledger import data_of
 from tests.unit.test_verb_gaps import Host
@@ -27,6 +29,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
     monkeypatch.setattr(verb_backfill, "LOOK_S", 0.01)
     one = Host(tmp_path)
+    with one.config.open("a") as config:
+        config.write('[http]\nlisten = "127.0.0.1:1"\n')
     one.gap(1, "09:31:00", "09:31:01")
     one.gap(2, "09:32:00", "09:32:01", "gap_filling", "gap_unfillable", symbol="000660")
     one.gap(3, "09:33:00", "09:33:01", "gap_filling", "gap_filled")
@@ -34,9 +38,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> None:
+def service(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service answers."""
-    monkeypatch.setattr(verb_backfill, "fetch", lambda _url: {})
+    monkeypatch.setattr(verb_backfill, "fetch", lambda _url: {"archive": {"root": str(host.archive.root)}})
 
 
 def backfill(host: Host, *symbols: str, dry_run: bool = False) -> int:
@@ -93,10 +97,61 @@ def test_a_request_that_nobody_takes_is_said(host: Host, capsys: pytest.CaptureF
     assert path_of(host).exists() and path_of(host).stat().st_mode & 0o777 == 0o600
 
 
-def test_without_a_service_nothing_is_asked_for(host: Host) -> None:
-    with pytest.raises(NoAnswer):
+class Alone:
+    """What `fill_alone` is told, and does."""
+
+    def __init__(self, host: Host, events: dict[int, str], why: str = "") -> None:
+        self.asked: list[tuple[Request, int]] = []
+        self._host, self._events, self._why = host, events, why
+
+    def __call__(self, _settings: Settings, request: Request, count: int, _say: Callable[[str], None]) -> str:
+        self.asked.append((request, count))
+        for number, event in self._events.items():
+            self._host.archive.say("gap_filling", data_of("gap_filling", f"{number:016x}"), at("10:00:00") + number)
+            self._host.archive.say(event, data_of(event, f"{number:016x}"), at("10:00:01") + number)
+        return self._why
+
+
+@pytest.mark.parametrize("other", ["nobody", "another archive's"])
+def test_where_no_service_of_this_archive_answers_it_is_filled_here(
+    host: Host, other: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if other != "nobody":
+        monkeypatch.setattr(verb_backfill, "fetch", lambda _url: {"archive": {"root": "/elsewhere"}})
+    alone = Alone(host, {1: "gap_filled", 2: "gap_filled"})
+    monkeypatch.setattr(verb_backfill, "fill_alone", alone)
+    assert backfill(host) == EXIT_OK
+    assert alone.asked == [(Request(DAY, ()), 2)] and not path_of(host).exists()
+    said = capsys.readouterr().out
+    assert "records nothing meanwhile" in said and said.splitlines()[-1] == "2 of 2 gaps asked for, 2 filled"
+
+
+def test_what_was_left_open_is_said_with_the_reason(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verb_backfill, "fill_alone", Alone(host, {1: "gap_filled"}, "KIS does not answer"))
+    assert backfill(host) == EXIT_FOUND
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "1 of 2 gaps asked for, 1 filled",
+        "1 stay as they are: KIS does not answer; ask again, or start the service",
+    ]
+
+
+def test_a_service_that_runs_and_does_not_answer_is_no_reason_to_fill_beside_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KIS_APP_KEY", "test-app-key")
+    monkeypatch.setenv("KIS_APP_SECRET", "test-app-secret")
+    paths = observer_settings.load(str(host.config), os.environ, Path.cwd()).paths
+    with holding(paths, RUN), pytest.raises(HeldError) as refused:
         backfill(host)
-    assert not path_of(host).exists()
+    assert refused.value.exit_code == EXIT_HELD
+    assert "held by observer run" in refused.value.what and "nobody answers at http" in refused.value.what
+
+
+def test_without_credentials_nothing_is_begun(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("KIS_APP_KEY", "KIS_APP_SECRET", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(variable, raising=False)
+    with pytest.raises(ConfigError):
+        backfill(host)
 
 
 def test_a_dry_run_lists_and_leaves_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

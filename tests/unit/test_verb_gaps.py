@@ -129,13 +129,13 @@ def test_what_was_thinned_out_is_shown_with_its_bounds_and_is_no_gap(host: Host,
 
 def test_a_day_without_system_records_says_that_nothing_is_known(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert host.run("2026-11-22") == EXIT_FOUND
-    assert shown(capsys) == "there are no system records of 20261122: what is missing is not known\n"
+    assert shown(capsys) == "no service told anything on 20261122: what is missing is not known\n"
 
 
 def test_what_later_days_tell_of_a_day_without_records_is_not_all(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     host.gap(1, "09:00:00", "09:00:01", "gap_filled", date="20261122")
     assert host.run("20261122") == EXIT_FOUND
-    said = "1 gap on 20261122: 1 filled; nothing is missing any more; there are no system records of 20261122 itself: more may be missing"
+    said = "1 gap on 20261122: 1 filled; nothing is missing any more; no service told anything on 20261122 itself: more may be missing"
     assert shown(capsys).startswith(said)
 
 

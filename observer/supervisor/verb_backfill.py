@@ -1,4 +1,4 @@
-"""`observer backfill`: have the gaps of a day filled now, by the running service, and watch it."""
+"""`observer backfill`: have the gaps of a day filled now, by the running service or, where none runs, by ourselves."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from pathlib import Path
 from observer import settings as observer_settings
 from observer.archive.verb_verify import parse_day
 from observer.clock import kst_day, wall_ns
-from observer.errors import EXIT_FOUND, EXIT_OK, UsageError
+from observer.errors import EXIT_FOUND, EXIT_OK, HeldError, UsageError
 from observer.gaps.ledger import FILLED, FILLING, OPEN, State
 from observer.gaps.listing import listing, sentence
 from observer.gaps.request import Request, leave_request, left_to_fill
 from observer.gaps.verb_gaps import ledger_of
-from observer.status.terminal import configured_url, fetch
+from observer.settings import Settings
+from observer.status.terminal import NoAnswer, configured_url, fetch
+from observer.supervisor.alone import fill_alone
 from observer.terminal import console_of, drawn
 
 LOOK_S = 1.0
 TAKEN_S = 15.0  # a collector looks for requests every moment
+
+Before = Mapping[str, State]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,31 +36,67 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Leave the request and watch the ledger; 1 when something stays missing."""
+    """Have it filled and show how far it is; 1 when something stays missing."""
     settings = observer_settings.load(args.config, os.environ, Path.cwd())
-    day = parse_day(args.day) if args.day else kst_day(wall_ns())
-    ledger = ledger_of(settings.paths.asset_dir, day)
-    wanted = {entry.hole for entry in left_to_fill(ledger, args.symbol, again=True)}
-    if not wanted:
+    request = Request(parse_day(args.day) if args.day else kst_day(wall_ns()), tuple(args.symbol))
+    ledger = ledger_of(settings.paths.asset_dir, request.day)
+    before = {entry.hole: entry.state for entry in left_to_fill(ledger, request.symbols, again=True)}
+    if not before:
         _say(f"nothing can be filled: {sentence(ledger)}")
         return EXIT_FOUND if any(entry.state.name != FILLED for entry in ledger.entries) else EXIT_OK
     if args.dry_run:
         console = console_of(sys.stdout, None)
-        shown = ledger._replace(entries=[entry for entry in ledger.entries if entry.hole in wanted], blind=[])
+        shown = ledger._replace(entries=[entry for entry in ledger.entries if entry.hole in before], blind=[])
         for table in listing(shown, console.width):
             console.print(drawn(table))
-        _say(f"{len(wanted):,} gaps would be asked for; KIS keeps the trades of today only, of other days minute bars")
+        _say(f"{len(before):,} gaps would be asked for; KIS keeps the trades of today only, of other days minute bars")
         return EXIT_FOUND
-    fetch(configured_url(args.config))  # without a service nobody would take the request
+    if silence := _silence(settings, configured_url(args.config)):
+        return _fill(settings, request, before, silence)
+    return _ask(settings, request, before)
+
+
+def _silence(settings: Settings, url: str) -> str:
+    """Why no service is asked; empty where that of this archive answers at ``url``."""
     try:
-        leave_request(settings.paths, Request(day, tuple(args.symbol)))
+        root = (fetch(url).get("archive") or {}).get("root")
+    except NoAnswer as error:
+        return error.what
+    ours = root is None or root == str(settings.paths.asset_dir)
+    return "" if ours else f"at {url} answers the service of another archive, {root}"
+
+
+def _ask(settings: Settings, request: Request, before: Before) -> int:
+    try:
+        leave_request(settings.paths, request)
     except OSError as error:
         what = f"the request cannot be left: {error.filename or settings.paths.runtime_dir}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error
-    return _watch(settings.paths.asset_dir, day, {entry.hole: entry.state for entry in ledger.entries if entry.hole in wanted})
+    return _watch(settings.paths.asset_dir, request.day, before)
 
 
-def _watch(root: Path, day: str, before: Mapping[str, State]) -> int:
+def _fill(settings: Settings, request: Request, before: Before, silence: str) -> int:
+    """Fill it ourselves.
+
+    Raises:
+        HeldError: a service runs, but does not answer; or another backfill does.
+        ConfigError: there are no credentials.
+    """
+    _say(f"{silence}. No service is asked: this command fills {len(before):,} gaps by itself, and records nothing meanwhile")
+    try:
+        why = fill_alone(settings, request, len(before), _say)
+    except HeldError as error:
+        raise HeldError(f"{error.what}; {silence}", error.hint) from error
+    entries = [entry for entry in ledger_of(settings.paths.asset_dir, request.day).entries if entry.hole in before]
+    waiting = sum(entry.state.name in (OPEN, FILLING) or entry.state == before[entry.hole] for entry in entries)
+    filled = sum(entry.state.name == FILLED for entry in entries)
+    _say(f"{len(entries) - waiting:,} of {len(before):,} gaps asked for, {filled:,} filled")
+    if waiting:
+        _say(f"{waiting:,} stay as they are: {why or 'it was stopped'}; ask again, or start the service")
+    return EXIT_OK if filled == len(before) else EXIT_FOUND
+
+
+def _watch(root: Path, day: str, before: Before) -> int:
     """Show how far it is, until all is filled or said to be unfillable; Ctrl-C leaves the service at work.
 
     Args:

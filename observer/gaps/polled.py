@@ -1,0 +1,113 @@
+"""Which polls the archive holds, and which it says were missed or left out: what a collector that begins anew must know.
+
+Whichever session polled: a symbol may have been another collector's until the list or the number of keys was changed.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from sys import intern
+from typing import NamedTuple
+
+from observer.archive.backwards import slices_backwards
+from observer.archive.explanations import wall_of
+from observer.archive.system_records import MALFORMED, read_system
+from observer.clock import SECOND_NS
+from observer.gaps.earlier import intervals_of
+from observer.gaps.ledger import POLLS
+from observer.gaps.thinned import Thinned, thinned_of
+from observer.model import events
+
+_QUOTE = re.compile(
+    rb'^\{"v":1,"session":"[a-z][0-9A-Za-z-]{1,60}+","track":"swing","seq":[0-9]++,"ts":"[0-9T:.+-]{1,40}+","recv":"([0-9T:.+-]{1,40}+)",'
+    rb'"source":"kis\.rest","tr":"[0-9A-Z]++","symbol":"([0-9A-Z]++)",.*+\n',
+    re.MULTILINE,
+)
+
+
+class Polled(NamedTuple):
+    """What was found.
+
+    Attributes:
+        quotes: receive times of each symbol's quotes, wall ns, in order.
+        told: by when they were due (to the second, ISO 8601) the symbols of which it is told that no quote came.
+        missed: the symbols of which that was told of any cycle of the day.
+        thinned: what was left out on purpose.
+    """
+
+    quotes: Mapping[str, Sequence[int]]
+    told: Mapping[str, Sequence[str]]
+    missed: frozenset[str]
+    thinned: Sequence[Thinned] = ()
+
+    def answered(self, symbol: str, start_ns: int, end_ns: int) -> bool:
+        """Whether a quote of ``symbol`` came from ``start_ns`` to ``end_ns``, wall ns."""
+        times = self.quotes.get(symbol, ())
+        at = bisect_left(times, start_ns)
+        return at < len(times) and times[at] <= end_ns
+
+    def knows(self, symbol: str) -> bool:
+        """Whether ``symbol`` was to be polled at all, with or without an answer."""
+        return symbol in self.quotes or symbol in self.missed or any(symbol in each.by_symbol for each in self.thinned)
+
+    def left_out(self, due_ns: int, interval_ns: int) -> set[str]:
+        """The symbols that were left out on purpose of the cycle that was due then, wall ns."""
+        return {symbol for each in self.thinned for symbol in each.left_out(due_ns, interval_ns)}
+
+
+NOTHING = Polled({}, {}, frozenset())
+
+
+def read_polled(roots: Sequence[Path], day: str, since_ns: int, pause: Callable[[], None]) -> Polled:
+    """Read the polls of ``day`` (``YYYYMMDD``) from ``since_ns`` (wall ns) on.
+
+    Args:
+        roots: the archive, and the fallback.
+        day: KST date.
+        since_ns: what is older is not of interest.
+        pause: called after each slice: others have work, too.
+
+    Raises:
+        OSError: a file cannot be read, or one of the fallback was merged meanwhile: what is where is to be looked at anew.
+    """
+    intervals = intervals_of(roots, day, "swing")
+    first = max((start for start in intervals if start * SECOND_NS <= since_ns), default=0)
+    quotes: dict[str, array[int]] = defaultdict(lambda: array("q"))  # a whole market's may be hundreds of thousands
+    for path in (path for start, paths in intervals.items() if start >= first for path in paths):
+        _read_quotes(path, since_ns, quotes, pause)
+    told: dict[str, list[str]] = defaultdict(list)
+    missed: set[str] = set()
+    thinned: list[Thinned] = []
+    for record in (record for root in roots for record in read_system(root, {events.GAP, events.THINNED}, [day])):
+        with suppress(*MALFORMED):
+            if record.event == events.THINNED:
+                thinned.append(thinned_of(record))
+            elif record.data["kind"] == POLLS:
+                symbols = [intern(symbol) for symbol in record.data["symbols"]]
+                missed.update(symbols)
+                if wall_of(record.data["due"]) >= since_ns:
+                    told[record.data["due"]] += symbols
+    # What is being merged lies in two places.
+    ordered = {symbol: array("q", sorted(set(times))) for symbol, times in quotes.items()}
+    return Polled(ordered, told, frozenset(missed), [each for each in thinned if each.end_ns > since_ns])
+
+
+def _read_quotes(path: Path, since_ns: int, quotes: Mapping[str, array[int]], pause: Callable[[], None]) -> None:
+    """From the end of a file to where all that a slice holds is older."""
+    for data in slices_backwards(path):
+        newest_ns = None
+        for recv, symbol in _QUOTE.findall(data):
+            with suppress(ValueError):  # a damaged line
+                recv_ns = wall_of(recv.decode())
+                newest_ns = max(newest_ns or 0, recv_ns)
+                if recv_ns >= since_ns:
+                    quotes[symbol.decode()].append(recv_ns)
+        pause()
+        if newest_ns is not None and newest_ns < since_ns:
+            break

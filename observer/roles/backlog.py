@@ -1,0 +1,103 @@
+"""The collector's backfill thread: what is to be filled, besides what the collector finds itself.
+
+    what earlier collectors left open ─┐
+    requests of `observer backfill` ───┼──▶ `Backfiller`, one hole a turn
+    more than it can hold, read again ─┘
+
+The thread is no source: should it hang in a call, or end by a defect, live data goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from observer.archive.layout import list_days
+from observer.clock import wall_ns
+from observer.gaps.ledger import read_ledger
+from observer.gaps.request import Request, left_to_fill, take_request
+from observer.roles.backfilling import Backfiller
+
+log = logging.getLogger("observer.collector")
+
+WAIT_S = 0.2
+AGAIN_S = 30.0
+DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
+
+
+class Backlog:
+    """Reads what is to be filled, and has it filled.
+
+    Args:
+        filler: fills.
+        stopping: ends `run`.
+        request_path: where a request may lie; None where another collector hears it, for all symbols.
+        besides: what else this thread has to ask for; called each turn with the wall time, ns.
+        ours: whose holes are taken over; those of the others another collector fills.
+    """
+
+    def __init__(
+        self,
+        filler: Backfiller,
+        stopping: threading.Event,
+        request_path: Path | None,
+        besides: Callable[[int], None],
+        ours: Callable[[str], bool] = lambda _symbol: True,
+    ) -> None:
+        self._filler = filler
+        self._stopping = stopping
+        self._request_path = request_path
+        self._besides = besides
+        self._ours = ours
+        self._root: Path | None = None
+        self._left_by: Path | None = None  # an archive whose ledger is to be read
+
+    @property
+    def knows(self) -> bool:
+        """Whether what earlier collectors left open is among the filler's holes."""
+        return self._root is not None and self._left_by is None
+
+    def take_over(self, root: Path) -> None:
+        """Go on with what earlier collectors left open in the last days on the archive at ``root``."""
+        self._left_by = self._root = root  # in this order: `knows` may be asked in between
+
+    def run(self) -> None:
+        """Fill until stopped. Nothing that goes wrong with a hole ends it."""
+        pause_s = WAIT_S
+        while not self._stopping.wait(pause_s):
+            if self._filler.overflowed:
+                self._left_by = self._root
+            if self._left_by is not None:
+                self._read_ledger(self._left_by)
+            if self._root is not None and self._request_path is not None and (request := take_request(self._request_path)) is not None:
+                self._hear(self._root, request)
+            try:
+                self._besides(wall_ns())
+            except Exception:  # the thread's outer boundary; it is not called again
+                log.critical("what is asked for besides met a defect", exc_info=True)
+                self._besides = lambda _now_ns: None
+            pause_s = 0.0 if self._filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
+
+    def _read_ledger(self, root: Path) -> None:
+        try:
+            left = [
+                entry for day in list_days(root)[-DAYS:] for entry in left_to_fill(read_ledger(root, day, polls=False), (), again=False)
+            ]
+        except OSError as error:
+            log.warning("the ledger of holes cannot be read: %s", error)
+            self._stopping.wait(AGAIN_S)
+            return
+        self._filler.take([entry for entry in left if self._ours(entry.symbol)])
+        self._left_by = None
+
+    def _hear(self, root: Path, request: Request) -> None:
+        """Somebody asks for a day's holes, also for those that could not be filled before."""
+        try:
+            entries = left_to_fill(read_ledger(root, request.day, polls=False), request.symbols, again=True)
+        except OSError as error:
+            log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
+            return
+        log.info("asked to fill %d gaps of %s", len(entries), request.day)
+        self._filler.take(entries, at_once=True)

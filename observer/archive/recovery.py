@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -86,21 +86,23 @@ def cut_away(root: Path, segment: Segment) -> list[tuple[str, int, int]]:
     return [(session, *run) for session, first, last in segment.ranges for run in left.gaps(session, first, last)]
 
 
-def newest_recv(root: Path, letters: Iterable[str]) -> Newest:
+def newest_recv(root: Path, letters: Iterable[str], beat: Callable[[], None]) -> Newest:
     """How far the producers came that recorded last to the archive at ``root``.
 
     Args:
         root: the asset directory.
         letters: of whose sessions the newest record is looked for; of others it is taken where it stands behind these.
+        beat: called after each slice.
 
     Raises:
         OSError: it cannot be read.
     """
     newest = {}
+    wanted = set(letters)
     for track in DATA_TRACKS:
         day = root / track / max((name for name in names_in(root / track) if name.isdecimal()), default="none")
         files = [day / name for name in sorted(names_in(day), reverse=True) if name.endswith(".jsonl")]
-        if came := _newest_of_a_life(files, set(letters)):
+        if came := _newest_of_a_life(files, wanted, beat):
             newest[track] = came
     return newest
 
@@ -116,12 +118,13 @@ def newer_of(one: Newest, other: Newest) -> Newest:
     }
 
 
-def _newest_of_a_life(files: list[Path], letters: set[str]) -> dict[str, int]:
+def _newest_of_a_life(files: list[Path], letters: set[str], beat: Callable[[], None]) -> dict[str, int]:
     """By letter, the receive time of its newest record in the service's life that recorded last; ``files`` with the newest first."""
     came: dict[str, int] = {}
     of, read = b"", 0
     for path in files:
         for data in slices_backwards(path, _LAST_LINES_BYTES):
+            beat()
             for letter, life, recv in reversed(_RECV.findall(data)):
                 of = of or life
                 if life != of:

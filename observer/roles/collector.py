@@ -221,18 +221,17 @@ class Collector:
             download_from(config.kis.effective_master_url) if self._portion.master else None,
             self.keeper.open_day, follow,
         )  # fmt: skip
-        self._symbols = universe.symbols
         self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
         self.poll_gaps = PollGaps(tr, config.swing.interval, self._polls, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
         self.thinning = Thinning(
-            self._polled, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
+            universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
             self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
         )  # fmt: skip
         self.poller = SwingPoller(
-            self.thinning, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
+            self._polled, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
         self.sources.append(source)
@@ -295,7 +294,7 @@ class Collector:
 
     def _polled(self, due_ns: int) -> Sequence[str]:
         """The symbols that we poll in the cycle that is due then, wall ns."""
-        return self._symbols(due_ns) if self._neighbours.gone() else ()
+        return self.thinning(due_ns) if self._neighbours.gone() else ()
 
     def _look_back_at_polls(self, before: Predecessor) -> None:
         # As for the trades: what may have been missed is not to be forgotten before it was looked for.

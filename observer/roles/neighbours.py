@@ -10,6 +10,7 @@ would seem to be missing.
 from __future__ import annotations
 
 from observer.board import TRACKS, Board, unpack
+from observer.clock import mono_ns, wall_ns
 from observer.collectors import is_collector
 from observer.roles.accounts import NOTHING_FOUND
 
@@ -49,8 +50,10 @@ class Neighbours:
         return min(self._untold_polls, default=None)
 
     def polled_least(self, own_ns: int) -> int:
-        """How far the one came that polled least far, of us (``own_ns``, wall ns) and them."""
-        return min([own_ns, *self._polled, *self._found("swing")])
+        """How far the one came that polled least far, of us (``own_ns``, wall ns) and them; of us where nothing changed hands since."""
+        reloaded = self._board.get("supervisor.reloaded")
+        changed_hands = self._first or (reloaded and own_ns <= wall_ns() - (mono_ns() - reloaded))
+        return min([own_ns, *self._polled, *self._found("swing")]) if changed_hands else own_ns
 
     def gone(self) -> bool:
         """Whether none lives any more that was forked before the newest reload of the configuration."""

@@ -185,7 +185,9 @@ class SwingPoller:
         today = (self.interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self.interval_ns
         with self._lock:
             if not self._first_cycle:  # what follows, its first turn tells
-                self._first_cycle = max(self.cycle_of(wall_ns()), self._done_cycle + 1)
+                cycle = self.cycle_of(wall_ns())
+                # Any other number that was left may count cycles of another length, or of before the clock was set back.
+                self._first_cycle = cycle + (cycle == self._done_cycle)
                 self._done_cycle = self._first_cycle - 1
                 self._turned_ns = boot_ns() - self.interval_ns
             self._miss(max(self.cycle_of(from_ns), today), self._first_cycle)

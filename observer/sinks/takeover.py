@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from observer.archive.layout import MERGED_FROM, SegmentName, list_files, parse_segment
+from observer.archive.layout import DATA_TRACKS, MERGED_FROM, SegmentName, list_files, parse_segment
 from observer.archive.lines import scan
 from observer.archive.recovery import Newest, acknowledged_end, newest_recv, unsealed_files
 from observer.archive.segment import Segment, SuspectError, cut_to
@@ -70,7 +70,9 @@ class TakeOver:
             OSError: the store cannot be read or repaired; nothing is left open.
         """
         try:
-            self.newest = newest_recv(self._root, map(session_letter, filter(is_collector, self._board.instances)))
+            collectors = [instance for instance in self._board.instances if is_collector(instance)]
+            if not all(self._board.get(f"flow.{instance}.{track}.found_recv") for instance in collectors for track in DATA_TRACKS):
+                self.newest = newest_recv(self._root, map(session_letter, collectors), beat)  # else it is known, and costs megabytes
             for path in unsealed_files(self._root, now_ns) if self._of_archive else list_files(self._root):
                 beat()
                 name = parse_segment(path)

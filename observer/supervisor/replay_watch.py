@@ -64,7 +64,7 @@ class Watch:
         state = self._note.get("state")
         if state == FAILED:
             self.error = self._note["error"]
-        elif board.get(f"role.{INSTANCE}.restarts") > MOST_RESTARTS:
+        elif board.get(f"role.{INSTANCE}.restarts") >= MOST_RESTARTS:
             self.error = f"the replay died {MOST_RESTARTS} times: what it said each time stands above"
         if state == DONE or self.error:
             self._ended = time.monotonic()

@@ -29,7 +29,8 @@ from observer.archive.root import open_root, read_marker
 from observer.archive.system_records import read_system
 from observer.archive.verb_verify import parse_day
 from observer.clock import SECOND_NS, day_start_ns
-from observer.config import NO_FALLBACK, Config, HttpConfig, ScalpConfig, SwingConfig
+from observer.collectors import MAX_KEYS
+from observer.config import NO_FALLBACK, Config, HttpConfig, ScalpConfig, SwingConfig, pair_names
 from observer.errors import HeldError, UsageError
 from observer.model import events
 from observer.paths import Paths
@@ -47,7 +48,11 @@ LANES = 64  # there are as many restarts in a replay as somebody kills
 RULE = "observer replay --to"
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
 _SYMBOL = re.compile(r"Q?[0-9A-Z]{6,7}", re.ASCII)
-_SERVICES = ("CREDENTIALS_DIRECTORY", "KIS_APP_KEY", "KIS_APP_SECRET", "INVOCATION_ID")  # what is the service's, not ours
+# What is the service's, not ours.
+_SERVICES = (
+    "CREDENTIALS_DIRECTORY", "INVOCATION_ID",
+    *(variable for number in range(1, MAX_KEYS + 1) for _, variable in pair_names(number)),
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from observer.kis.http import Answer, Transport
 from observer.kis.pacing import Local, Word
 from observer.kis.rest import Quotations, Rows
 from observer.model.fields import MULTI_PRICE
+from observer.model.load import Load
 from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
@@ -40,6 +41,7 @@ from observer.roles.role import Context
 from observer.roles.source import STALE_S, Source
 from observer.roles.untold import Untold
 from observer.settings import Settings
+from tests.board_scene import set_words
 from tests.hand_archive import HandArchive
 from tests.waiting import wait_until
 
@@ -640,6 +642,14 @@ def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monke
     assert len(ears.unreached) == 2, "what really was missed is"
 
 
+@pytest.mark.parametrize("before_s", [5, 60, 3600])
+def test_a_number_of_a_cycle_of_another_length_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_s: int) -> None:
+    clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T21:00:00+09:00", 600.0)
+    poller._done_cycle = (clock[0] + 9 * 3600 * SECOND_NS) // (before_s * SECOND_NS)
+    poller.missed_since(clock[0] - 3900 * SECOND_NS)
+    assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["19:50", "20:00"]
+
+
 def test_a_new_collector_knows_which_cycles_of_today_nobody_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T09:05:00+09:00", 600.0)
     poller.missed_since(clock[0] - 20 * 3600 * SECOND_NS)
@@ -917,3 +927,22 @@ def test_a_poll_that_waited_its_two_minutes_at_a_kill_is_told_and_one_that_was_t
     thread.join(10)
     first, second = (kst_seconds_text(due + number * 60 * SECOND_NS) for number in range(2))
     assert (told()[first], told()[second]) == (["005930"], ["005930", "999999"])
+
+
+def test_a_cycle_in_which_it_waits_for_a_neighbour_to_go_is_not_counted_as_thinned_out_of_nothing(tmp_path: Path) -> None:
+    symbols = tuple(f"A0000{number}" for number in range(8))
+    config = Config(
+        kis=KisConfig(keys=2), swing=SwingConfig(symbols=symbols), scalp=ScalpConfig(symbols=()), market=MarketConfig(calendar="always")
+    )
+    context = FakeContext(config, tmp_path, ENVIRON, ("collector", "collector-2", "janitor", "writer"))
+    set_words(context.board, "role.janitor", load=Load(1, ("cpu",)).packed())
+    set_words(context.board, "supervisor", reloaded=1000)
+    set_words(context.board, "role.collector-2", pid=77, forked=999)
+    collector = Collector(cast(Context, context), Credentials("a" * 36, "b" * 180))
+    due = collector.poller.due_at(wall_ns())
+    assert collector.poller._symbols(due) == (), "one lives by the old list"
+    set_words(context.board, "role.collector-2", pid=78, forked=1001)
+    assert collector.poller._symbols(due) == symbols[:4:2], "the half of its four"
+    collector.thinning.finish()
+    thinned = [data["by_symbol"] for event, _, data in context.fake.events if event == "thinned"]
+    assert sum((Counter(each) for each in thinned), Counter()) == {symbols[4]: 1, symbols[6]: 1}, "what was left out of the cycle"

@@ -23,7 +23,7 @@ def unreadable(tmp_path: Path) -> Path:
 def test_an_archive_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     assert list(list_files(tmp_path / "none")) == []
     assert list_days(tmp_path / "none") == []
-    assert newest_recv(tmp_path / "none", "c") == {}
+    assert newest_recv(tmp_path / "none", "c", lambda: None) == {}
 
 
 def test_a_directory_that_cannot_be_read_is_an_error_and_no_empty_one(unreadable: Path) -> None:
@@ -33,4 +33,4 @@ def test_a_directory_that_cannot_be_read_is_an_error_and_no_empty_one(unreadable
     with pytest.raises(OSError, match="20991231"):
         unsealed_files(unreadable, 0)
     with pytest.raises(OSError, match="20991231"):
-        newest_recv(unreadable, "c")
+        newest_recv(unreadable, "c", lambda: None)

@@ -10,7 +10,7 @@ import pytest
 from observer.archive.backwards import slices_backwards
 from observer.archive.recovery import acknowledged_end, newer_of, newest_recv
 from observer.board import TRACKS, Board, pack
-from observer.clock import SECOND_NS, kst_text
+from observer.clock import SECOND_NS, kst_text, mono_ns, wall_ns
 from observer.config import Config
 from observer.delivery.batch import Batch, session_name
 from observer.delivery.intake import Intake
@@ -177,8 +177,8 @@ class TestEarlierLife:
             (31, "collector", LIFE),
         ):
             archive.put(at(f"09:{minute}:00"), trade(minute), session=session(name, 2, life))
-        assert newest_recv(tmp_path, "cde") == {"scalp": {"c": at("09:31:00"), "d": at("09:29:00")}}
-        assert newest_recv(tmp_path, "c")["scalp"]["c"] == at("09:31:00")
+        assert newest_recv(tmp_path, "cde", lambda: None) == {"scalp": {"c": at("09:31:00"), "d": at("09:29:00")}}
+        assert newest_recv(tmp_path, "c", lambda: None)["scalp"]["c"] == at("09:31:00")
         assert newer_of({"scalp": {"c": 5}}, {"scalp": {"c": 7, "d": 1}, "swing": {"e": 2}}) == {
             "scalp": {"c": 7, "d": 1},
             "swing": {"e": 2},
@@ -269,7 +269,17 @@ class TestNeighbours:
         die(board, "collector-2")
         set_words(board, "flow.collector.swing", committed_recv=700, found_recv=100)
         ours = Neighbours(board, "collector-2")
-        assert ours.closed() and (ours.since_ns, ours.polled_least(600), ours.polled_least(800)) == (None, 600, 700)
+        assert ours.closed() and (ours.since_ns, ours.polled_least(600), ours.polled_least(800)) == (None, 600, 800)
+
+    def test_how_far_the_others_polled_counts_for_the_first_of_us_after_a_reload_only(self) -> None:
+        board = running()
+        die(board, "collector-2")
+        reloaded = mono_ns()
+        board.cell("supervisor.reloaded").set(reloaded)
+        before, after = wall_ns() - 60 * SECOND_NS, wall_ns() + 60 * SECOND_NS
+        set_words(board, "flow.collector.swing", committed_recv=before - 1)
+        ours = Neighbours(board, "collector-2")
+        assert (ours.polled_least(before), ours.polled_least(after)) == (before - 1, after), "whoever polled after it, polled by it"
 
     def test_the_first_of_a_life_counts_from_where_the_others_came(self) -> None:
         board = Board(INSTANCES)

@@ -6,17 +6,19 @@
     swing  interval ── 09_00.jsonl ───────────────────────────┘
 
 Guarantees: every whole line of the day's files that is a record, of what was chosen, comes once; the lines of one file come
-in its order, also where the clock was set back within it; where no file has such a step, all come in order of receive time.
-What cannot be read is told as a finding and the rest goes on. A slice of each file of the present interval is in memory, never
-more. What filled holes later is not in it.
+in its order, also where the clock was set back within it; where no file has such a step, all come in order of receive time,
+and those of one session in its order, also at one moment. What cannot be read is told as a finding and the rest goes on. A slice
+of each file of the present interval and the lines of one moment are in memory, never more. What filled holes later is not in it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from heapq import merge
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +36,7 @@ SHOWN_A_FILE = 5
 SLICE_BYTES = 256 * 1024
 
 _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_recv = itemgetter(0)
 _in_turn = itemgetter(0, 1, 2)
 
 
@@ -132,7 +135,7 @@ class DayStream:
                 intervals.setdefault(name.start_s, []).append((name.number, path))
         for start_s in sorted(intervals):
             files = [self._lines(path, track) for _, path in sorted(intervals[start_s])]
-            yield from files[0] if len(files) == 1 else merge(*files, key=_in_turn)
+            yield from files[0] if len(files) == 1 else _by_receive_time(files)
 
     def _lines(self, path: str, track: str) -> Iterator[Line]:
         whole, number, bad = WholeLines(self._root / path, slice_bytes=SLICE_BYTES), 0, 0
@@ -200,6 +203,27 @@ def day_files(root: Path, day: str, tracks: tuple[str, ...] = DATA_TRACKS, *, fi
     """
     named = ((path, parse_segment(path)) for path in list_files(root, [day]))
     return [path for path, name in named if name is not None and name.track in tracks and bool(name.hole) is filled]
+
+
+def _by_receive_time(files: list[Iterator[Line]]) -> Iterator[Line]:
+    """The lines of the files of one interval; a moment's come together, as they may lie in several of the files."""
+    moments = ((recv, list(lines)) for recv, lines in merge(*(groupby(file, _recv) for file in files), key=_recv))
+    for _, one in groupby(moments, _recv):
+        yield from _of_one_moment([lines for _, lines in one])
+
+
+def _of_one_moment(files: list[list[Line]]) -> Iterator[Line]:
+    """Give each file's lines in its order and each session's by seq; where not both can be, the file's order is kept."""
+    left = [deque(lines) for lines in files]
+    while len(left) > 1:
+        least: dict[bytes, int] = {}
+        for line in (line for lines in left for line in lines):
+            least[line.session] = min(line.seq, least.get(line.session, line.seq))
+        free = [lines for lines in left if lines[0].seq == least[lines[0].session]]
+        yield min(free or left, key=lambda lines: _in_turn(lines[0])).popleft()
+        left = [lines for lines in left if lines]
+    for lines in left:
+        yield from lines
 
 
 def _is_of(path: str, choice: Choice) -> bool:

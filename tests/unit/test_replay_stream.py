@@ -80,6 +80,21 @@ def test_records_of_one_moment_in_two_files_come_in_the_order_of_their_session(t
     assert [line.seq for line in lines] == [1, 2, 3, 4]
 
 
+def test_a_session_keeps_its_order_at_one_moment_also_behind_another_session_s_record(tmp_path: Path) -> None:
+    archive, moment = HandArchive(tmp_path / "a"), at("09:30:01")
+    archive.put(moment, trade(1), session=OTHER, number=2)
+    archive.put(moment, trade(2), number=2)
+    archive.put(moment, trade(3), number=1)
+    archive.put(moment + SECOND_NS, trade(4), number=2)
+    lines, _ = lines_of(archive.root)
+    assert [(line.session, line.seq) for line in lines] == [
+        (OTHER.encode(), 1),
+        (COLLECTOR.encode(), 1),
+        (COLLECTOR.encode(), 2),
+        (COLLECTOR.encode(), 3),
+    ]
+
+
 def test_a_choice_takes_its_track_symbols_and_times_and_nothing_else(tmp_path: Path) -> None:
     archive = HandArchive(tmp_path / "a")
     for minute in range(4):

@@ -170,6 +170,11 @@ class VolumeChain:
         self._keep(hole)
         return hole
 
+    def stands(self, at: Seen) -> None:
+        """Before the first trade came the broker says where the channel stands: what comes next follows on ``at``."""
+        if self.last is None:
+            self.last = at
+
     def behind(self, total: int, now_ns: int, ts: str) -> TickHole | None:
         """The broker counts ``total`` shares at ``now_ns`` (wall ns), ``ts`` (ISO 8601): what is missing behind the last trade."""
         last = self.last

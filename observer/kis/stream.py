@@ -7,8 +7,9 @@
     REFUSED, HELD ◀── 10 20 40 … 300 s ◀── refused before it was accepted, or OPSP8996
 
 One thread runs `run`; everything it tells goes through a `Listener`. Guarantees: any end of a connection is a disconnect,
-whatever the library calls it; a connection on which nothing at all arrives for `DEAD_S` is ended by us; PINGPONG is
-answered with the same text; every connection is closed with a proper handshake; the thread beats at least once a second.
+whatever the library calls it; a connection on which nothing at all arrives for `DEAD_S`, or that is to be renewed, is ended by
+us; PINGPONG is answered with the same text; every connection is closed with a proper handshake; the thread beats at least once
+a second.
 """
 
 from __future__ import annotations
@@ -133,6 +134,7 @@ class Stream:
         self._accepted_at = 0
         self._last_frame_wall = 0
         self._after = ""
+        self._renewal = ""
         self.skew_s = 0.0
         self.state = StreamState("closed", time.time())
 
@@ -152,10 +154,15 @@ class Stream:
                 self._attempt()
         self._set("closed", "stopping")
 
+    def renew(self, reason: str) -> None:
+        """Have another session in place of this one; from any thread. ``reason`` is told as that of any end."""
+        self._renewal = reason
+
     def _attempt(self) -> None:
         """One session from its approval key to its end, whatever the end is."""
         self._set("connecting", self.state.detail)
         self._accepted_at = 0
+        self._renewal = ""
         self._subscriptions.restart()
         try:
             self._approval = self._keyring.approval_key()
@@ -199,6 +206,8 @@ class Stream:
                 timeout_s = READ_SUBSCRIBING_S if self._subscribe(wire, now) else READ_S
                 if self._accepted_at and now - self._accepted_at > HELD_S * SECOND_NS:
                     self._reconnect.held()
+                if self._renewal and self._accepted_at:
+                    raise WireEnded(self._renewal)
                 if now - wire.last_frame > self._dead_ns:
                     raise WireEnded(f"no frame of any kind for {self._dead_ns / SECOND_NS:g} s")
             chunk = wire.receive(timeout_s)

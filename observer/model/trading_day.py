@@ -90,6 +90,10 @@ class TradingCalendar:
         """When the regular session of ``day`` begins if that is an open day, wall ns."""
         return _wall_ns(datetime.combine(day, self._phases(day)[REGULAR], KST))
 
+    def received_from(self, day: date) -> int:
+        """When `receiving` begins on ``day`` if that is an open day, wall ns."""
+        return _wall_ns(datetime.combine(day, time(), KST) if self.kind == "always" else self._window(day)[0])
+
     def receiving(self, now_ns: int) -> bool:
         """Whether to be connected.
 

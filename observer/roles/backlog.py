@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from observer.archive.layout import list_days
@@ -34,7 +34,7 @@ class Backlog:
         filler: fills.
         stopping: ends `run`.
         request_path: where a request may lie; None where another collector hears it, for all symbols.
-        besides: what else this thread has to ask for; called each turn with the wall time, ns.
+        besides: what else this thread has to ask for; each is called each turn with the wall time, ns.
         ours: whose holes are taken over; those of the others another collector fills.
     """
 
@@ -43,13 +43,13 @@ class Backlog:
         filler: Backfiller,
         stopping: threading.Event,
         request_path: Path | None,
-        besides: Callable[[int], None],
+        besides: Iterable[Callable[[int], None]],
         ours: Callable[[str], bool] = lambda _symbol: True,
     ) -> None:
         self._filler = filler
         self._stopping = stopping
         self._request_path = request_path
-        self._besides = besides
+        self._besides = list(besides)
         self._ours = ours
         self._root: Path | None = None
         self._left_by: Path | None = None  # an archive whose ledger is to be read
@@ -73,11 +73,12 @@ class Backlog:
                 self._read_ledger(self._left_by)
             if self._root is not None and self._request_path is not None and (request := take_request(self._request_path)) is not None:
                 self._hear(self._root, request)
-            try:
-                self._besides(wall_ns())
-            except Exception:  # the thread's outer boundary; it is not called again
-                log.critical("what is asked for besides met a defect", exc_info=True)
-                self._besides = lambda _now_ns: None
+            for besides in list(self._besides):
+                try:
+                    besides(wall_ns())
+                except Exception:  # the thread's outer boundary; it is not called again
+                    log.critical("what is asked for besides met a defect", exc_info=True)
+                    self._besides.remove(besides)
             pause_s = 0.0 if self._filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
 
     def _read_ledger(self, root: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from observer.archive.fallback import fallback_dir
 from observer.board import Cell
-from observer.clock import SECOND_NS, kst_day, mono_ns, wall_ns
+from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.collectors import number_of
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
@@ -46,6 +46,7 @@ from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
 from observer.roles.backfilling import Backfiller
 from observer.roles.backlog import Backlog
+from observer.roles.channel_watch import ChannelWatch
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
@@ -53,6 +54,7 @@ from observer.roles.neighbours import Neighbours
 from observer.roles.poll_gaps import PollGaps, look_from, polls_reader
 from observer.roles.polling import SwingPoller
 from observer.roles.portion import Portion
+from observer.roles.presence import Presence
 from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
@@ -128,6 +130,7 @@ class Collector:
         self.backfiller: Backfiller | None = None
         self.backlog: Backlog | None = None
         self.background: Quotations | None = None
+        self.watch: ChannelWatch | None = None
         if self.subscriptions.desired:
             self._build_scalp()
 
@@ -244,13 +247,12 @@ class Collector:
         context, config = self._context, self._context.settings.config
         flow = self._flow("scalp", GuardRules(asked=dict.fromkeys(config.scalp.trs, frozenset(self._portion.scalp))))
         blindness = self._blindness("scalp", 0.0, config.market.no_snapshots_after)
-        self._find_gaps(flow, blindness)
         source = Source("scalp", self._run_stream)
         put_system = self._producer.put_system
         self.scalp = ScalpReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, self._producer.wait_for_room
         )
-        self.stream = Stream(
+        stream = self.stream = Stream(
             config.kis.effective_ws_url,
             self._keyring,
             self.subscriptions,
@@ -260,8 +262,9 @@ class Collector:
             context.stopping,
         )
         self.sources.append(source)
+        self._find_gaps(flow, blindness, stream)
 
-    def _find_gaps(self, flow: Flow, blindness: Blindness) -> None:
+    def _find_gaps(self, flow: Flow, blindness: Blindness, stream: Stream) -> None:
         context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
         calls = self.background = Quotations(self._transport, self._keyring, self.pace, context.stopping, lambda: None)
         trades = [key for key in self.subscriptions.desired if is_trade(key[0])]
@@ -272,14 +275,22 @@ class Collector:
         def settled(missing: Missing) -> None:
             gaps.settled((missing.stretch.tr, missing.stretch.symbol), missing.stretch.date, missing.hole)
 
-        tail = TailCheck(calls, trades, self._just_closed, counted)
+        def known() -> bool:
+            return self.earlier is not None and self.earlier.done
+
+        def confirmed() -> list[Key]:
+            return [key for key in self.subscriptions.confirmed if is_trade(key[0])]
+
+        present = Presence(context.board, self.keeper, self._started_ns, lambda: stream.state, known, self._producer.room)
+        tail = TailCheck(calls, trades, present.just_closed, counted)
         roll_s = config.archive.roll.scalp
         filler = self.backfiller = Backfiller(
             calls, self._gaps, self._producer, paths.asset_dir, roll_s, context.stopping, lambda: takes_fills(context.board), settled
         )
+        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, present.from_the_opening, present.since_the_opening)
+        watch = self.watch = ChannelWatch(calls, gaps, confirmed, present.session, stream.renew, config.market.no_snapshots_after)
         requests = request_path(paths) if self._portion.first else None
-        backlog = self.backlog = Backlog(filler, context.stopping, requests, tail.turn, self._portion.fills)
-        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, self._from_the_opening)
+        backlog = self.backlog = Backlog(filler, context.stopping, requests, (tail.turn, watch.turn), self._portion.fills)
         flow.taken = gaps.taken
 
         # Until it is known where the session before ended, nobody may forget that it must be asked.
@@ -320,15 +331,6 @@ class Collector:
 
     def _hangs(self) -> bool:
         return self._context.board.get("supervisor.hung") != 0
-
-    def _from_the_opening(self, now_ns: int) -> bool:
-        started = self._context.board.get("supervisor.started_wall")
-        return started > 0 and (kst_day(started) != kst_day(now_ns) or not self.keeper.calendar.receiving(started))
-
-    def _just_closed(self, now_ns: int) -> bool:
-        if self.earlier is None or not self.earlier.done:  # up to where the channels came is not known yet
-            return False
-        return self.keeper.calendar.just_closed(now_ns)
 
     def _run_poller(self) -> None:
         self.poller.run()

@@ -96,15 +96,26 @@ def _stream_faults(collector: Collector, config: Config) -> Iterator[Fault]:
         action = "the time without data is told as an incident; connecting is tried again, ever more slowly, for ever"
         what = f"not connected to the broker: {state.detail}"
         yield Fault(kind, "broker", severity, what, state.hint or "it is tried again by itself", action)
-    if collector.blind["scalp"].silent:
-        limit = config.market.no_snapshots_after
-        what = f"connected, the market is open, and no data for more than {limit:.0f} s"
-        hint = "compare with another source; thinly traded symbols may be silent"
-        yield Fault("no_snapshots", "silence", events.WARNING, what, hint, "the silence is told as an incident; the connection is kept")
+    yield from _silence(collector, config)
     if abs(stream.skew_s) > CLOCK_SKEW_S:
         what = f"our clock and the broker's differ by {stream.skew_s:+.1f} s"
         hint = "check the host's time synchronisation (timedatectl)"
         yield Fault("clock_skew", "clock", events.WARNING, what, hint, "records are kept and flagged late or early")
+
+
+def _silence(collector: Collector, config: Config) -> Iterator[Fault]:
+    silent = _silent(collector)
+    first, until = next(iter(silent.items()), ("", ""))
+    known = f"though KIS tells of trades, such as {first} until {until[11:19]}"
+    filled = "what is missing is filled from KIS's history, and a new session is begun, ever more seldom"
+    if collector.blind["scalp"].silent:
+        what = f"connected, the market is open, and no data for more than {config.market.no_snapshots_after:.0f} s"
+        hint = "compare with another source; thinly traded symbols may be silent"
+        kept = "the silence is told as an incident; the connection is kept"
+        yield Fault("no_snapshots", "silence", events.WARNING, f"{what}, {known}" if silent else what, hint, filled if silent else kept)
+    elif silent:
+        what = f"{len(silent)} confirmed channels bring nothing, {known}"
+        yield Fault("no_snapshots", "silence", events.WARNING, what, "look at the broker's notices if it lasts", filled)
 
 
 def _market(calendar: TradingCalendar, now: int) -> dict[str, Any]:
@@ -120,10 +131,17 @@ def _market(calendar: TradingCalendar, now: int) -> dict[str, Any]:
 
 def _broker(collector: Collector) -> dict[str, Any]:
     if collector.stream is None:
-        return {"state": "closed", "since": 0, "detail": "nothing is to be received", "next_attempt_s": None}
+        return {"state": "closed", "since": 0, "detail": "nothing is to be received", "next_attempt_s": None, "silent": {}}
     state = collector.stream.state
     left = None if state.next_ns is None else round(max(0, state.next_ns - mono_ns()) / SECOND_NS, 1)
-    return {"state": state.name, "since": state.since, "detail": state.detail, "next_attempt_s": left, "skew_s": collector.stream.skew_s}
+    return {
+        "state": state.name,
+        "since": state.since,
+        "detail": state.detail,
+        "next_attempt_s": left,
+        "skew_s": collector.stream.skew_s,
+        "silent": dict(list(_silent(collector).items())[:SHOWN]),
+    }
 
 
 def _rest(collector: Collector) -> dict[str, Any]:
@@ -148,6 +166,11 @@ def _rest(collector: Collector) -> dict[str, Any]:
             "took_s": round(coverage.took_s, 3),
         },
     }
+
+
+def _silent(collector: Collector) -> dict[str, str]:
+    """The channels that bring nothing though they should, and the time of a trade that did not come."""
+    return {} if collector.watch is None else {_name(key): ts for key, ts in collector.watch.behind.items()}
 
 
 def _flags(collector: Collector) -> dict[str, int]:

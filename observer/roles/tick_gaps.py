@@ -2,6 +2,7 @@
 
     WebSocket thread ──each trade taken on──▶ chains ──hole──▶ told (`untold`)
     reading thread, once the session before is closed ──▶ where its chains end, holes it did not tell
+    backfill thread ──what the broker tells of a silent channel, or after the close──▶ missing behind its last trade
 
 The word ``gap_from`` keeps the oldest hole that is not durable, and until an earlier session's end is known that: a successor
 reads the archive again from there on.
@@ -30,6 +31,7 @@ from observer.roles.untold import Untold
 log = logging.getLogger("observer.collector")
 
 RESTART = "restart"
+SILENCE = "silence"
 OFF_BOOK = "off_book"
 OVERLAP_NS = 30 * SECOND_NS  # a hole is durable a commit after the trade behind it: what was told later than that waits in `gap_from`
 
@@ -55,12 +57,20 @@ class TickGaps:
         shed: records shed, by symbol.
         filler: fills what was found.
         from_the_opening: whether this service was there before the market opened on the day of a wall time, ns.
+        since_the_opening: when the market opened on the day of a wall time, ns, if we have wanted these channels since then; else 0.
     """
 
     def __init__(
-        self, untold: Untold, incidents: Told, shed: Mapping[str, int], filler: Filler, from_the_opening: Callable[[int], bool]
+        self,
+        untold: Untold,
+        incidents: Told,
+        shed: Mapping[str, int],
+        filler: Filler,
+        from_the_opening: Callable[[int], bool],
+        since_the_opening: Callable[[int], int],
     ) -> None:
         self._from_the_opening = from_the_opening
+        self._since_the_opening = since_the_opening
         self._filler = filler
         self._untold = untold
         self._incidents = incidents
@@ -107,11 +117,46 @@ class TickGaps:
 
     def counted(self, key: Key, total: int) -> None:
         """After the close the broker counts ``total`` shares of a channel (TR and symbol) today. No trade comes any more."""
-        now = wall_ns()
-        with self._lock:
-            hole = self._chains.of(key, kst_day(now)).behind(total, now, kst_seconds_text(now))
+        hole = self._behind(key, total, kst_seconds_text(wall_ns()))
         if hole is not None:
             self._tell(hole, "")
+
+    def come(self, key: Key) -> int | None:
+        """The cumulative volume up to which today's trades of a channel came, or are told missing; None before the first."""
+        with self._lock:
+            last = self._chains.of(key, kst_day(wall_ns())).last
+        return None if last is None else last.total
+
+    def heard(self) -> str:
+        """When the newest trade of today that came on any channel was traded, ISO 8601 to the second; empty before the first."""
+        today = kst_day(wall_ns())
+        with self._lock:
+            return max((chain.last.ts for _, day, chain in self._chains if day == today and chain.last is not None), default="")
+
+    def begins(self, key: Key, total: int, ts: str) -> bool:
+        """A channel that brought nothing today stands at ``total``; False where what is below that is missing as well."""
+        now = wall_ns()
+        if self._since_the_opening(now):
+            return False
+        with self._lock:
+            self._chains.of(key, kst_day(now)).stands(Seen(total, now, ts, (), ()))
+        return True
+
+    def silent(self, key: Key, total: int, ts: str) -> None:
+        """The trades up to ``total`` are missing; the last of them was traded at ``ts``, and none of them comes any more."""
+        hole = self._behind(key, total, ts)
+        if hole is not None:
+            cause = self._cause(hole)
+            self._tell(hole, SILENCE if cause == LOST_TICKS else cause)
+
+    def _behind(self, key: Key, total: int, ts: str) -> TickHole | None:
+        now = wall_ns()
+        opening = self._since_the_opening(now)
+        with self._lock:
+            chain = self._chains.of(key, kst_day(now))
+            if chain.last is None and opening:
+                chain.stands(Seen(0, opening, kst_seconds_text(opening), (), ()))
+            return chain.behind(total, now, ts)
 
     def settled(self, key: Key, day: str, hole: str) -> None:
         """The hole of this id is filled, or cannot be."""

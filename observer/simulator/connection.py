@@ -50,6 +50,7 @@ class Connection:
         self.last_ping = mono
         self.unanswered_since = 0
         self.delay_ns = 0
+        self.muted: frozenset[str] = frozenset()  # symbols that it does not get, though it is subscribed
         self._out = bytearray()
         self._later: deque[tuple[int, bytes]] = deque()
         self._closing = ""

@@ -7,6 +7,7 @@ Every fault is acknowledged with what it did. Times are seconds unless a name sa
     silence  {"seconds":5, "pings":false}                                     connected, but nothing is sent
     delay    {"ms":200, "rest_ms":0}                                          every frame, every REST answer later; 0 ends it
     skip     {"ticks":10} or {"ratio":0.01}                                   records are made, marked in the truth, not sent
+    mute     {"symbols":["005930"]}                                           open sessions hear no more of them, new ones do
     garbage  {"frames":5}                                                     malformed frames to every open session
     tokens   {"code":"EGW00133", "what":"token|approval", "seconds":60 and/or "calls":3}
     expire   {"code":"EGW00123", "approvals":false}                           every token ends now, approval keys if asked
@@ -74,6 +75,7 @@ class Control:
             "silence": self._silence,
             "delay": self._delay,
             "skip": self._skip,
+            "mute": self._mute,
             "garbage": self._garbage,
             "tokens": self._tokens,
             "expire": self._expire,
@@ -153,6 +155,15 @@ class Control:
         faults.skip_left, faults.skip_ratio = _number(body, "ticks", 0), min(1.0, _number(body, "ratio", 0.0))
         return {"ticks": faults.skip_left, "ratio": faults.skip_ratio}
 
+    def _mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        symbols = body.get("symbols")
+        if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
+            raise WrongParameter("symbols must be a list of short codes")
+        muted = self.host.open_connections()
+        for connection in muted:
+            connection.muted = frozenset(symbols)
+        return {"symbols": symbols, "connections": [each.number for each in muted]}
+
     def _garbage(self, body: Mapping[str, Any]) -> dict[str, Any]:
         count, mono, told = _number(body, "frames", 1), mono_ns(), self.host.open_connections()
         for connection in told:
@@ -223,7 +234,7 @@ class Control:
         self.host.faults.clear()
         self.host.terms.registrations = MAX_REGISTRATIONS
         for connection in self.host.connections.values():
-            connection.delay_ns = 0
+            connection.delay_ns, connection.muted = 0, frozenset()
         return {}
 
 

@@ -335,10 +335,10 @@ class Host:
         silent = faults.silent(mono)
         for connection in listeners:
             kept = records
-            if silent or faults.keeps_back:
+            if (mute := silent or symbol in connection.muted) or faults.keeps_back:
                 kept = []
                 for record in records:
-                    skipped = silent or faults.skip()
+                    skipped = mute or faults.skip()
                     lines.append(record_line(wall, connection.number, tr, symbol, record, skipped))
                     if not skipped:
                         kept.append(record)

@@ -108,6 +108,7 @@ def _session(board: Board, instance: str, note: Note | None, mono_ns: int, wall_
         "next_attempt_s": said.get("next_attempt_s"),
         "desired": board.get(f"role.{instance}.desired") if lives else None,
         "confirmed": board.get(f"role.{instance}.confirmed") if lives else None,
+        "silent": said.get("silent") or {},
         "reconnects": board.get(f"role.{instance}.reconnects") if instance else 0,
         "last_frame_s": round(max(0, mono_ns - frame) / SECOND_NS, 3) if frame else None,
     }

@@ -93,6 +93,10 @@ def _session(key: str) -> Extract:
     return lambda report: [((name,), session[key]) for name, session in report.view["broker"]["sessions"].items()]
 
 
+def _silent(report: Report) -> Iterator[Sample]:
+    return ((((name,), len(session["silent"]))) for name, session in report.view["broker"]["sessions"].items())
+
+
 def _refusals(report: Report) -> Iterator[Sample]:
     for track in TRACKS:
         for key, count in (report.view["refusals"].get(track) or {}).items():
@@ -215,6 +219,7 @@ METRICS = (
     Declared("broker_last_frame_age_seconds", "Time since anything came over the WebSocket.", _ROLE, False, _session("last_frame_s")),
     Declared("subscriptions_desired", "Subscriptions that are wanted.", _ROLE, False, _session("desired")),
     Declared("subscriptions_confirmed", "Subscriptions the broker has confirmed.", _ROLE, False, _session("confirmed")),
+    Declared("subscriptions_silent", "Confirmed trade channels that bring nothing though KIS tells of trades.", _ROLE, False, _silent),
     Declared("rest_calls", "REST calls of the present collectors.", (), True, _one(lambda v: (v["broker"]["rest"] or {}).get("calls"))),
     Declared(
         "rest_calls_per_second", "What may be asked now: less than configured for some time after EGW00201.", (), False,

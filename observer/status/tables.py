@@ -50,6 +50,7 @@ def _broker(status: View) -> Table:
         *(Row((f"session of {name}" if several else "session", _session(each, several))) for name, each in broker["sessions"].items()),
         Row(("subscriptions", f"{number(broker['confirmed'])} of {number(broker['desired'])} confirmed")),
         *(Row((f"refused {key}", message), "warning") for key, message in broker["refused"].items()),
+        *(Row((f"silent {key}", f"KIS tells of trades until {ts[11:19]}"), "warning") for key, ts in _silent(broker)),
         Row(("last frame", seconds(broker["last_frame_s"]))),
         Row(("reconnects", str(broker["reconnects"]))),
         Row(("polls (REST)", f"{rest['state']}, {number(rest.get('calls'))} calls" if rest.get("state") else NONE)),
@@ -59,6 +60,10 @@ def _broker(status: View) -> Table:
         _load(status),
     ]
     return Table("Broker", ("what", "how"), rows)
+
+
+def _silent(broker: View) -> list[tuple[str, str]]:
+    return [item for session in broker["sessions"].values() for item in session["silent"].items()]
 
 
 def _universe(status: View) -> list[Row]:

@@ -202,14 +202,14 @@ def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: Star
     wait_for_more(market, 200)
     nothing = observer(market, "gaps")
     assert (nothing.returncode, nothing.stdout[:16]) == (0, "nothing is known"), nothing.stdout + nothing.stderr
-    market.control("refuse", seconds=12)
+    market.control("refuse", seconds=60)
     market.control("skip", ticks=20)
     wait_until(lambda: "is not filled yet" in service.text(), 20, "a gap that waits, as the broker refuses")
-    wait_until(lambda: market.state()["faults"]["connections_refused_s"] == 0, 20, "a broker that answers")
     shown = observer(market, "gaps")
-    assert shown.returncode == 1 and "open" in shown.stdout, shown.stdout + shown.stderr
+    assert shown.returncode == 1 and "are missing" in shown.stdout, shown.stdout + shown.stderr
     dry = observer(market, "backfill", "--dry-run")
     assert dry.returncode == 1 and "gaps would be asked for" in dry.stdout, dry.stdout + dry.stderr
+    market.control("clear")
     asked = observer(market, "backfill")
     assert asked.returncode == 0, asked.stdout + asked.stderr
     settle(market)

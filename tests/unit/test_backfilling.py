@@ -94,7 +94,7 @@ class Filling:
             self.broker, self.untold, self.broker, paths.asset_dir, 60, self.stopping, lambda: self.takes,
             lambda missing: self.settled.append(missing.hole),
         )  # fmt: skip
-        self.backlog = Backlog(self.filler, self.stopping, request_path(paths), self.besides)
+        self.backlog = Backlog(self.filler, self.stopping, request_path(paths), [self.besides])
         self.thread = threading.Thread(target=self.backlog.run, daemon=True)
         self.thread.start()
 
@@ -265,7 +265,7 @@ def test_of_what_was_left_open_each_collector_takes_its_own(
     leave_request(paths, Request(TODAY, ()))
     untold = Untold(FakeProducer(), Board(INSTANCES).cell("role.collector.gap_from"))
     filler = Backfiller(broker, untold, broker, archive.root, 60, stopping, lambda: False, lambda _missing: None)
-    waiting_list = Backlog(filler, stopping, request_path(paths) if hears else None, turns.append, lambda _symbol: ours)
+    waiting_list = Backlog(filler, stopping, request_path(paths) if hears else None, [turns.append], lambda _symbol: ours)
     waiting_list.take_over(archive.root)
     thread = threading.Thread(target=waiting_list.run)
     thread.start()
@@ -368,7 +368,7 @@ def test_while_the_writer_can_take_no_fill_nothing_is_fetched(filling: Filling) 
     filling.takes = False
     filling.filler.add(hole(1200, 1203))
     turns: list[int] = []
-    filling.backlog._besides = turns.append
+    filling.backlog._besides = [turns.append]
     wait_until(lambda: len(turns) > 5, 5, "some turns")
     assert filling.broker.asked == []
     filling.takes = True
@@ -379,11 +379,14 @@ def test_a_defect_in_what_is_asked_for_besides_costs_no_hole(filling: Filling) -
     def defect(_now_ns: int) -> None:
         raise RuntimeError("a defect")
 
-    filling.backlog._besides = defect
+    turns: list[int] = []
+    filling.backlog._besides = [defect, turns.append]
     missing = hole(1200, 1203)
     filling.filler.add(missing)
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert filling.settled == [missing.id]
+    seen = len(turns)
+    wait_until(lambda: len(turns) > seen, 5, "what is asked for besides that")
 
 
 def test_what_was_left_open_on_an_earlier_day_comes_to_its_end(filling: Filling, tmp_path: Path) -> None:

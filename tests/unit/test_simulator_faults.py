@@ -94,6 +94,20 @@ def test_a_ratio_of_ticks_can_be_skipped(host: RunningHost) -> None:
         assert host.state()["faults"]["skip_ratio"] == 0
 
 
+def test_a_muted_symbol_is_heard_by_a_new_session_only_and_its_ticks_are_marked(host: RunningHost) -> None:
+    assert host.truth is not None
+    with host.client() as client:
+        subscribe(host, client)
+        assert next_frame(client)
+        assert host.control("mute", symbols=["005930"])["connections"] == [1]
+        wait_until(lambda: host.state()["counts"]["skipped"] > 5, 5, "its ticks are kept back")
+        assert any(line.conn == 1 and line.skipped for line in read_truth(host.truth))
+        host.control("cut")
+    with host.client() as other:
+        subscribe(host, other)
+        assert next_frame(other)
+
+
 @pytest.mark.parametrize("pings", [False, True])
 def test_in_silence_the_session_is_open_and_nothing_comes_but_pings_if_asked(tmp_path: Path, pings: bool) -> None:
     with running_host(tmp_path / "truth.jsonl", rate=400, ping_s=0.05) as host, host.client() as client:
@@ -313,6 +327,7 @@ def test_the_state_shows_the_speed_and_faults_are_events_of_the_truth(host: Runn
         ("silence", {}),
         ("delay", {"ms": -1}),
         ("skip", {"ticks": "many"}),
+        ("mute", {"symbols": "005930"}),
         ("tokens", {"what": "x"}),
         ("hold", {"seconds": True}),
     ],

@@ -420,6 +420,21 @@ def test_a_stop_closes_with_a_handshake_and_keeps_what_still_comes(start: Start)
     assert play.ears.lost == []
 
 
+def test_a_session_that_is_to_be_renewed_ends_with_that_reason_and_another_one_begins(start: Start) -> None:
+    def listen(session: Session) -> None:
+        session.accept()
+        session.until_closed()
+
+    play = start(listen)
+    play.until(lambda: play.ears.made, "a session")
+    play.stream.renew("a channel brought nothing")
+    play.until(lambda: len(play.ears.made) == 2, "another session")
+    assert (play.ears.lost, play.ears.made[1]) == (["a channel brought nothing"], "a channel brought nothing")
+    play.until(lambda: play.broker.close_codes == [1000], "the first one closed in order")
+    play.end()
+    assert play.broker.connections == 2, "once"
+
+
 def test_the_market_closes_and_opens_again(start: Start) -> None:
     play = start(stay)
     play.until(lambda: play.stream.state.name == "connected", "a session")

@@ -40,7 +40,10 @@ class Gaps:
         self.shed: Counter[str] = Counter()
         self.filling: dict[str, TickHole] = {}
         self.from_the_opening = True
-        self.gaps = TickGaps(self.untold, self.incidents, self.shed, self, lambda _now_ns: self.from_the_opening)
+        self.opened = 0
+        self.gaps = TickGaps(
+            self.untold, self.incidents, self.shed, self, lambda _now_ns: self.from_the_opening, lambda _now_ns: self.opened
+        )  # fmt: skip
         self._moments = Moments()
 
     def add(self, hole: TickHole) -> None:
@@ -198,3 +201,19 @@ def test_after_the_close_what_the_broker_counts_above_the_last_trade_is_missing_
     gaps.gaps.earlier(earlier(1003))
     gaps.gaps.counted(SAMSUNG, 1010)
     assert [bounds[:2] for bounds in gaps.told()] == [(1003, 1010)]
+
+
+@pytest.mark.parametrize(
+    ("opened", "told"), [(START - 3600 * SECOND_NS, [(0, 1010)]), (0, [])], ids=["there since the opening", "come later"]
+)
+def test_a_channel_that_never_brought_a_trade_is_missing_from_the_opening_on_for_who_was_there(
+    monkeypatch: pytest.MonkeyPatch, opened: int, told: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr(tick_gaps, "wall_ns", lambda: START)
+    gaps = Gaps()
+    gaps.opened = opened
+    gaps.gaps.counted(SAMSUNG, 0)
+    assert gaps.told() == [], "a share that was not traded"
+    gaps.gaps.counted(SAMSUNG, 1010)
+    assert [bounds[:2] for bounds in gaps.told()] == told
+    assert [data["from_ts"][11:19] for data in gaps.producer.of("gap")] == ["08:31:00"] * len(told)

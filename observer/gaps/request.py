@@ -1,8 +1,11 @@
-"""A request to fill the gaps of a day, left for the running collector as a file in the runtime directory."""
+"""Requests to fill the gaps of a day, left for the running collector as files in the runtime directory.
+
+A request lies there until everything it asked for is filled, unfillable or left open, and that is durable: a collector that
+is replaced meanwhile leaves it to its successor.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,38 +23,44 @@ class Request(NamedTuple):
     Attributes:
         day: ``YYYYMMDD``.
         symbols: of these; empty for all.
+        asked_ns: when, wall ns: what was said since then to be unfillable is not tried again for it.
     """
 
     day: str
     symbols: tuple[str, ...]
+    asked_ns: int
 
 
-def request_path(paths: Paths) -> Path:
-    """Where the request for one archive lies."""
-    return paths.runtime_dir / f"backfill-{paths.archive_key}.json"
-
-
-def leave_request(paths: Paths, request: Request) -> None:
-    """Leave ``request``; one that nobody has taken yet is replaced.
+def leave_request(paths: Paths, request: Request) -> Path:
+    """Leave ``request``; returns where it lies.
 
     Raises:
         OSError: it cannot be written.
     """
     make_dirs(paths.runtime_dir, PRIVATE_DIR_MODE)
-    write_whole(request_path(paths), json.dumps({"day": request.day, "symbols": list(request.symbols)}), 0o600)
+    path = paths.runtime_dir / f"{_name(paths)}-{request.asked_ns}.json"
+    write_whole(path, json.dumps({"day": request.day, "symbols": list(request.symbols), "asked_ns": request.asked_ns}), 0o600)
+    return path
 
 
-def take_request(path: Path) -> Request | None:
-    """Take the request at ``path``, which is gone afterwards; None when there is none, or it says nothing of use."""
-    if not path.exists():
-        return None
+def waiting_requests(paths: Paths) -> list[Path]:
+    """Where the requests for one archive lie, the oldest first."""
+    return sorted(paths.runtime_dir.glob(f"{_name(paths)}-*.json"))
+
+
+def read_request(path: Path) -> Request | None:
+    """The request at ``path``; None when it says nothing of use."""
     content = read_private(path)
-    with contextlib.suppress(OSError):
-        path.unlink()
-    day, symbols = content.get("day"), content.get("symbols")
-    if not isinstance(day, str) or not isinstance(symbols, list):
+    day, symbols, asked_ns = (content.get(key) for key in ("day", "symbols", "asked_ns"))
+    if not isinstance(day, str) or not isinstance(symbols, list) or not isinstance(asked_ns, int):
         return None
-    return Request(day, tuple(map(str, symbols)))
+    return Request(day, tuple(map(str, symbols)), asked_ns)
+
+
+def asked_for(ledger: Ledger, request: Request) -> list[Entry]:
+    """The holes of ``ledger`` that ``request`` asks for, and nobody has judged since."""
+    left = left_to_fill(ledger, request.symbols, again=True)
+    return [entry for entry in left if entry.state.name != UNFILLABLE or entry.state.since_ns < request.asked_ns]
 
 
 def left_to_fill(ledger: Ledger, symbols: Sequence[str], again: bool) -> list[Entry]:
@@ -70,3 +79,7 @@ def left_to_fill(ledger: Ledger, symbols: Sequence[str], again: bool) -> list[En
         and entry.state.name != FILLED
         and (entry.state.name != UNFILLABLE or again)
     ]
+
+
+def _name(paths: Paths) -> str:
+    return f"backfill-{paths.archive_key}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,7 +93,7 @@ class Backfiller:
 
     Attributes:
         filled, unfillable: holes since this process began.
-        left: holes that were left open, since then.
+        left: ids of those that were left open since then; only a request has them tried again.
         why: what kept the newest attempt in vain from its end; empty after one that came to it.
     """
 
@@ -114,7 +114,7 @@ class Backfiller:
         self._tries = tries
         self.filled = 0
         self.unfillable = 0
-        self.left = 0
+        self.left: set[str] = set()
         self.why = ""
         self._broker = broker
         self._untold = untold
@@ -140,25 +140,45 @@ class Backfiller:
         """Whether a hole was not taken, as there were too many: once all are done the ledger is to be read again (`take`)."""
         return self._too_many and not self._jobs
 
+    @property
+    def overflowing(self) -> bool:
+        """Whether a hole was not taken, and there still is no room for it."""
+        return self._too_many and bool(self._jobs)
+
+    @property
+    def told(self) -> bool:
+        """Whether all that was said of holes is durable."""
+        return self._untold.empty
+
+    def has(self, holes: Iterable[str]) -> bool:
+        """Whether one of these holes, by their ids, waits to be filled."""
+        return any(hole in self._jobs for hole in holes)
+
     def add(self, hole: TickHole) -> None:
         """A hole was just found."""
         self._add(Missing.of(hole), SETTLE_S)
 
-    def take(self, entries: Sequence[Entry], at_once: bool = False) -> None:
+    def take(self, entries: Sequence[Entry], at_once: bool = False) -> bool:
         """Fill what the ledger has.
 
         Args:
             entries: the holes; one of which it says too little cannot be filled.
-            at_once: also those that wait because the broker refused.
+            at_once: also those that wait because the broker refused, or were left open before.
+
+        Returns:
+            Whether there was room for all of them.
         """
         if self.overflowed:
             self._too_many = False
+        if at_once:
+            self.left.difference_update(entry.hole for entry in entries)
         for entry in entries:
-            if (missing := Missing.of_entry(entry)) is not None:
+            if entry.hole not in self.left and (missing := Missing.of_entry(entry)) is not None:
                 self._add(missing, 0.0)
         with self._lock:
             for job in (self._jobs[entry.hole] for entry in entries if at_once and entry.hole in self._jobs):
                 job.due = min(job.due, time.monotonic())
+        return not self._too_many
 
     def drop(self, hole: str) -> None:
         """A hole is not to be filled any more: its trades came after all."""
@@ -292,5 +312,5 @@ class Backfiller:
     def _leave(self, job: _Job, why: str) -> None:
         """It stays open in the ledger."""
         self.why = why
-        self.left += 1
+        self.left.add(job.missing.hole)
         self.drop(job.missing.hole)

@@ -4,20 +4,24 @@
     requests of `observer backfill` ───┼──▶ `Backfiller`, one hole a turn
     more than it can hold, read again ─┘
 
+A request lies where it was left until nothing of it waits and all is durable: a successor hears it as well.
 The thread is no source: should it hang in a call, or end by a defect, live data goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from observer.archive.layout import list_days
 from observer.clock import wall_ns
 from observer.gaps.ledger import read_ledger
-from observer.gaps.request import Request, left_to_fill, take_request
+from observer.gaps.request import Request, asked_for, left_to_fill, read_request
 from observer.roles.backfilling import Backfiller
 
 log = logging.getLogger("observer.collector")
@@ -27,13 +31,27 @@ AGAIN_S = 30.0
 DAYS = 4  # of which what is left open is taken over: a Friday's is, on Monday
 
 
+class _Heard(NamedTuple):
+    """A request that was taken.
+
+    Attributes:
+        request: what it asks for.
+        holes: ids of those that were to be filled for it.
+        whole: whether the filler had room for all of them.
+    """
+
+    request: Request
+    holes: frozenset[str]
+    whole: bool
+
+
 class Backlog:
     """Reads what is to be filled, and has it filled.
 
     Args:
         filler: fills.
         stopping: ends `run`.
-        request_path: where a request may lie; None where another collector hears it, for all symbols.
+        requests: where requests lie; None where another collector hears them, for all symbols.
         besides: what else this thread has to ask for; each is called each turn with the wall time, ns.
         ours: whose holes are taken over; those of the others another collector fills.
     """
@@ -42,13 +60,15 @@ class Backlog:
         self,
         filler: Backfiller,
         stopping: threading.Event,
-        request_path: Path | None,
+        requests: Callable[[], list[Path]] | None,
         besides: Iterable[Callable[[int], None]],
         ours: Callable[[str], bool] = lambda _symbol: True,
     ) -> None:
         self._filler = filler
         self._stopping = stopping
-        self._request_path = request_path
+        self._requests = requests
+        self._heard: dict[Path, _Heard] = {}
+        self._hear_at = 0.0
         self._besides = list(besides)
         self._ours = ours
         self._root: Path | None = None
@@ -69,10 +89,11 @@ class Backlog:
         while not self._stopping.wait(pause_s):
             if self._filler.overflowed:
                 self._left_by = self._root
+                self._heard = {path: heard._replace(whole=False) for path, heard in self._heard.items()}
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
-            if self._root is not None and self._request_path is not None and (request := take_request(self._request_path)) is not None:
-                self._hear(self._root, request)
+            if self._root is not None and self._requests is not None and time.monotonic() >= self._hear_at:
+                self._hear(self._root, self._requests())
             for besides in list(self._besides):
                 try:
                     besides(wall_ns())
@@ -93,12 +114,38 @@ class Backlog:
         self._filler.take([entry for entry in left if self._ours(entry.symbol)])
         self._left_by = None
 
-    def _hear(self, root: Path, request: Request) -> None:
-        """Somebody asks for a day's holes, also for those that could not be filled before."""
+    def _hear(self, root: Path, paths: list[Path]) -> None:
+        """Take what was asked for, and remove the requests of which nothing is left to be done."""
+        self._heard = {path: heard for path, heard in self._heard.items() if path in paths}
+        for path in paths:
+            heard = self._heard.get(path)
+            if heard is None:
+                request = read_request(path)
+                if request is None:
+                    log.warning("%s says nothing of use: removed", path)
+                    _remove(path)
+                    continue
+                heard = self._take(root, path, request, fresh=True)
+            elif not heard.whole and not self._filler.overflowing:
+                heard = self._take(root, path, heard.request, fresh=False)
+            if heard is not None and heard.whole and not self._filler.has(heard.holes) and self._filler.told:
+                _remove(path)
+
+    def _take(self, root: Path, path: Path, request: Request, fresh: bool) -> _Heard | None:
+        """Have filled what is asked for; None when the ledger cannot be read now."""
         try:
-            entries = left_to_fill(read_ledger(root, request.day, polls=False), request.symbols, again=True)
+            entries = asked_for(read_ledger(root, request.day, polls=False), request)
         except OSError as error:
-            log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
-            return
-        log.info("asked to fill %d gaps of %s", len(entries), request.day)
-        self._filler.take(entries, at_once=True)
+            log.warning("the gaps of %s are not filled on request yet, the ledger cannot be read: %s", request.day, error)
+            self._hear_at = time.monotonic() + AGAIN_S
+            return None
+        if fresh:
+            log.info("asked to fill %d gaps of %s", len(entries), request.day)
+        whole = self._filler.take(entries, at_once=fresh)
+        self._heard[path] = _Heard(request, frozenset(entry.hole for entry in entries), whole)
+        return self._heard[path]
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # it is heard again
+        path.unlink()

@@ -29,7 +29,7 @@ from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
 from observer.gaps.missing import Missing
 from observer.gaps.polled import Polled
-from observer.gaps.request import request_path
+from observer.gaps.request import waiting_requests
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.http import Transport
@@ -289,7 +289,7 @@ class Collector:
         )
         gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, present.from_the_opening, present.since_the_opening)
         watch = self.watch = ChannelWatch(calls, gaps, confirmed, present.session, stream.renew, config.market.no_snapshots_after)
-        requests = request_path(paths) if self._portion.first else None
+        requests = (lambda: waiting_requests(paths)) if self._portion.first else None
         backlog = self.backlog = Backlog(filler, context.stopping, requests, (tail.turn, watch.turn), self._portion.fills)
         flow.taken = gaps.taken
 

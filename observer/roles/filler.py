@@ -22,9 +22,9 @@ from observer.board import Board
 from observer.clock import mono_ns
 from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
-from observer.gaps.ledger import UNFILLABLE, Entry, read_ledger
+from observer.gaps.ledger import read_ledger
 from observer.gaps.missing import Missing
-from observer.gaps.request import Request, left_to_fill
+from observer.gaps.request import Request, asked_for
 from observer.kis.auth import Keyring
 from observer.kis.http import Transport
 from observer.kis.pacing import Pace
@@ -154,12 +154,12 @@ class Filler:
     def _read_ledger(self) -> None:
         began_ns = self._context.board.get("supervisor.started_wall")
         try:
-            entries = left_to_fill(read_ledger(self._root, self._request.day, polls=False), self._request.symbols, again=True)
+            entries = asked_for(read_ledger(self._root, self._request.day, polls=False), self._request._replace(asked_ns=began_ns))
         except OSError as error:
             self._unread = f"{error.filename or self._root}: {error.strerror or error}"
             return
         self._unread = ""
-        self._filler.take([entry for entry in entries if not _judged(entry, began_ns)])
+        self._filler.take(entries)
         self._asked = True
 
     def _takes(self) -> bool:
@@ -181,8 +181,3 @@ class Filler:
                 "done": self._done() or now > self._refused_since + ARCHIVE_S,
             }
         )  # fmt: skip
-
-
-def _judged(entry: Entry, since_ns: int) -> bool:
-    """Whether it was said since then (wall ns) that a hole cannot be filled."""
-    return entry.state.name == UNFILLABLE and entry.state.since_ns >= since_ns

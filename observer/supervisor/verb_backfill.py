@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Have it filled and show how far it is; 1 when something stays missing."""
     settings = observer_settings.load(args.config, os.environ, Path.cwd())
-    request = Request(parse_day(args.day) if args.day else kst_day(wall_ns()), tuple(args.symbol))
+    request = Request(parse_day(args.day) if args.day else kst_day(wall_ns()), tuple(args.symbol), wall_ns())
     ledger = ledger_of(settings.paths.asset_dir, request.day)
     before = {entry.hole: entry.state for entry in left_to_fill(ledger, request.symbols, again=True)}
     if not before:
@@ -68,11 +68,11 @@ def _silence(settings: Settings, url: str) -> str:
 
 def _ask(settings: Settings, request: Request, before: Before) -> int:
     try:
-        leave_request(settings.paths, request)
+        path = leave_request(settings.paths, request)
     except OSError as error:
         what = f"the request cannot be left: {error.filename or settings.paths.runtime_dir}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error
-    return _watch(settings.paths.asset_dir, request.day, before)
+    return _watch(settings.paths.asset_dir, request.day, before, path)
 
 
 def _fill(settings: Settings, request: Request, before: Before, silence: str) -> int:
@@ -96,16 +96,18 @@ def _fill(settings: Settings, request: Request, before: Before, silence: str) ->
     return EXIT_OK if filled == len(before) else EXIT_FOUND
 
 
-def _watch(root: Path, day: str, before: Before) -> int:
-    """Show how far it is, until all is filled or said to be unfillable; Ctrl-C leaves the service at work.
+def _watch(root: Path, day: str, before: Before, request: Path) -> int:
+    """Show how far it is, until all is filled, said to be unfillable, or left open; Ctrl-C leaves the service at work.
 
     Args:
         root: the archive.
         day: ``YYYYMMDD``.
         before: what was asked for, and its state before that: one that could not be filled must be said anew.
+        request: where the request lies until nothing more is done for it.
     """
     shown, began, wanted = "", time.monotonic(), before.keys()
     while True:
+        over = not request.exists()  # before the ledger is read: what was done is in it then
         entries = [entry for entry in ledger_of(root, day, polls=False).entries if entry.hole in wanted]
         waiting = [entry for entry in entries if entry.state.name in (OPEN, FILLING) or entry.state == before.get(entry.hole)]
         filled = sum(entry.state.name == FILLED for entry in entries)
@@ -115,6 +117,9 @@ def _watch(root: Path, day: str, before: Before) -> int:
             shown = said
         if not waiting:
             return EXIT_OK if filled == len(wanted) else EXIT_FOUND
+        if over:
+            _say(f"{len(waiting):,} stay as they are: the service's log says why; ask again")
+            return EXIT_FOUND
         if len(waiting) == len(wanted) and time.monotonic() > began + TAKEN_S and all(entry.state.name != FILLING for entry in waiting):
             _say("the collector has begun with none of them yet: see observer status; the request stays with it")
             return EXIT_FOUND

@@ -15,7 +15,8 @@ from observer.board import Board
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
 from observer.delivery.fill import Fill
 from observer.gaps.holes import TickHole
-from observer.gaps.request import Request, leave_request, request_path
+from observer.gaps.ledger import read_ledger
+from observer.gaps.request import Request, leave_request, waiting_requests
 from observer.kis.codes import Action, BrokerError
 from observer.kis.rest import Page
 from observer.model.fields import BARS_TODAY, TRADE_HISTORY
@@ -94,7 +95,7 @@ class Filling:
             self.broker, self.untold, self.broker, paths.asset_dir, 60, self.stopping, lambda: self.takes,
             lambda missing: self.settled.append(missing.hole),
         )  # fmt: skip
-        self.backlog = Backlog(self.filler, self.stopping, request_path(paths), [self.besides])
+        self.backlog = Backlog(self.filler, self.stopping, lambda: waiting_requests(paths), [self.besides])
         self.thread = threading.Thread(target=self.backlog.run, daemon=True)
         self.thread.start()
 
@@ -262,10 +263,10 @@ def test_of_what_was_left_open_each_collector_takes_its_own(
     paths = Paths(tmp_path / "archive", "test", tmp_path / "cache", tmp_path / "run")
     archive, broker, stopping, turns = HandArchive(paths.asset_dir), FakeBroker(), threading.Event(), list[int]()
     archive.say("gap", hole(1200, 1203).to_data("lost_ticks"), NOW)
-    leave_request(paths, Request(TODAY, ()))
+    leave_request(paths, Request(TODAY, (), wall_ns()))
     untold = Untold(FakeProducer(), Board(INSTANCES).cell("role.collector.gap_from"))
     filler = Backfiller(broker, untold, broker, archive.root, 60, stopping, lambda: False, lambda _missing: None)
-    waiting_list = Backlog(filler, stopping, request_path(paths) if hears else None, [turns.append], lambda _symbol: ours)
+    waiting_list = Backlog(filler, stopping, (lambda: waiting_requests(paths)) if hears else None, [turns.append], lambda _symbol: ours)
     waiting_list.take_over(archive.root)
     thread = threading.Thread(target=waiting_list.run)
     thread.start()
@@ -286,10 +287,13 @@ def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(f
         else:
             archive.say("gap_unfillable", {**told, "reason": "no"}, NOW + 1000)
     filling.backlog.take_over(archive.root)
-    leave_request(filling.paths, Request(TODAY, ("005930",)))
+    leave_request(filling.paths, Request(TODAY, ("005930",), wall_ns()))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert [fill.told["hole"] for fill in filling.broker.sent] == [hopeless.id]
-    assert not request_path(filling.paths).exists()
+    assert waiting_requests(filling.paths), "as long as what was said of its holes is not durable"
+    filling.producer.durable["system"] = len(filling.producer.events)
+    filling.untold.tick()
+    wait_until(lambda: not waiting_requests(filling.paths), 5, "its end")
 
 
 def write(filling: Filling, archive: HandArchive, fill: Fill, told_ns: int) -> None:
@@ -307,16 +311,16 @@ def test_of_a_hole_filled_in_part_only_the_rest_is_fetched_into_a_file_of_its_ow
     wait_until(lambda: filling.filler.unfillable == 1, 5, "a hole filled in part")
     write(filling, archive, filling.broker.sent[-1], NOW + 1000)
     filling.broker.has.add(1202)
-    leave_request(filling.paths, Request(TODAY, ()))
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
     wait_until(lambda: filling.filler.unfillable == 2, 5, "the second attempt")
     write(filling, archive, filling.broker.sent[-1], NOW + 2000)
-    leave_request(filling.paths, Request(TODAY, ()))
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
     wait_until(lambda: filling.filler.unfillable == 3, 5, "a third, which brings nothing")
     (last,) = filling.producer.of("gap_unfillable")
     assert (last["volume"], last["records"], last["path"], last["source"]) == (1, 5, filling.broker.sent[-1].path, TRADE_HISTORY)
     archive.say("gap_unfillable", last, NOW + 3000)
     filling.broker.has.add(1205)
-    leave_request(filling.paths, Request(TODAY, ()))
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
     wait_until(lambda: filling.filler.filled == 1, 5, "the rest")
     write(filling, archive, filling.broker.sent[-1], NOW + 4000)
     lines = [[orjson.loads(line) for line in fill.data.splitlines()] for fill in filling.broker.sent]
@@ -337,9 +341,9 @@ def test_a_hole_of_which_a_part_cannot_be_read_is_left_as_it_is(filling: Filling
     there = {"records": 1, "source": TRADE_HISTORY, "path": f"scalp/{TODAY}/00_00_00.backfill-{missing.id}.jsonl"}
     said = {"hole": missing.id, "tr": missing.tr, "symbol": missing.symbol, "reason": "no", "volume": 3, **there}
     archive.say("gap_unfillable", said, NOW + 1000)
-    leave_request(filling.paths, Request(TODAY, ()))
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
     filling.backlog.take_over(archive.root)
-    wait_until(lambda: filling.filler.filled == 1 and filling.filler.left == 1, 5, "the other one")
+    wait_until(lambda: filling.filler.filled == 1 and filling.filler.left == {missing.id}, 5, "the other one")
     assert missing.id not in filling.events("gap_filling", "gap_unfillable")
 
 
@@ -356,8 +360,7 @@ def test_the_holes_of_one_channel_are_filled_one_after_the_other_the_newest_firs
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"day":1}', b"\xff"])
 def test_a_request_that_says_nothing_is_removed(filling: Filling, content: bytes) -> None:
-    path = request_path(filling.paths)
-    path.parent.mkdir()
+    path = leave_request(filling.paths, Request(TODAY, (), 1))
     filling.backlog.take_over(filling.paths.asset_dir)
     path.write_bytes(content)
     wait_until(lambda: not path.exists(), 5, "its end")
@@ -405,6 +408,68 @@ def test_a_request_does_not_wait_until_a_refusal_is_forgotten(filling: Filling, 
     filling.broker.refusals = [BrokerError("UNREACHABLE", Action.RETRY, "gone")]
     filling.backlog.take_over(archive.root)
     wait_until(lambda: filling.broker.asked and not filling.broker.refusals, 5, "a refusal")
-    leave_request(filling.paths, Request(TODAY, ()))
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
     wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
     assert len(filling.broker.asked) == 2
+
+
+def unfillable(archive: HandArchive, *missing: TickHole) -> None:
+    """They were found, and could not be filled."""
+    for each in missing:
+        archive.say("gap", each.to_data("lost_ticks"), NOW)
+        told = {"hole": each.id, "tr": each.tr, "symbol": each.symbol, "volume": 3, "records": 0, "reason": "no"}
+        archive.say("gap_unfillable", told, NOW + 1000)
+
+
+def test_a_successor_goes_on_with_a_request_and_not_with_what_was_judged_for_it(filling: Filling, tmp_path: Path) -> None:
+    archive, one, other = HandArchive(filling.paths.asset_dir), hole(1200, 1203), hole(1300, 1303)
+    unfillable(archive, one, other)
+    filling.broker.has -= {1201, 1202, 1203}
+    asked_ns = wall_ns()
+    path = leave_request(filling.paths, Request(TODAY, (), asked_ns))
+    told = {"hole": one.id, "tr": one.tr, "symbol": one.symbol}
+    archive.say("gap_filling", told, asked_ns + 1000)
+    archive.say("gap_unfillable", {**told, "reason": "no", "volume": 3}, asked_ns + 2000)
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.filled == 1, 5, "the other one")
+    assert filling.events("gap_filling") == [other.id]
+    filling.producer.durable["system"] = len(filling.producer.events)
+    filling.untold.tick()
+    wait_until(lambda: not path.exists(), 5, "the end of the request")
+
+
+def test_more_than_can_be_held_is_filled_for_a_request_too_before_it_is_over(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "MOST_JOBS", 2)
+    archive = HandArchive(filling.paths.asset_dir)
+    holes = [hole(start, start + 3) for start in range(1200, 1250, 10)]
+    unfillable(archive, *holes)
+    filling.takes = False
+    path = leave_request(filling.paths, Request(TODAY, (), wall_ns()))
+    filling.backlog.take_over(archive.root)
+    wait_until(lambda: filling.filler.open == 2, 5, "as many as can be held")
+    filling.takes = True
+    done: set[str] = set()
+
+    def filled() -> bool:
+        for fill in list(filling.broker.sent):
+            if fill.told["hole"] not in done:
+                done.add(fill.told["hole"])
+                archive.say("gap_filled", {**fill.told, "path": fill.path}, wall_ns())
+        filling.producer.durable["system"] = len(filling.producer.events)
+        filling.untold.tick()
+        return not path.exists()
+
+    wait_until(filled, 10, "the end of the request")
+    assert done == {each.id for each in holes}
+
+
+def test_what_was_left_open_is_passed_over_until_somebody_asks_again(filling: Filling, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive, missing = HandArchive(filling.paths.asset_dir), hole(1200, 1203)
+    archive.say("gap", missing.to_data("lost_ticks"), NOW)
+    filling.filler.left.add(missing.id)
+    (entry,) = read_ledger(archive.root, TODAY).entries
+    assert filling.filler.take([entry]) and filling.filler.open == 0
+    filling.backlog.take_over(archive.root)
+    leave_request(filling.paths, Request(TODAY, (), wall_ns()))
+    wait_until(lambda: filling.filler.filled == 1, 5, "a filled hole")
+    assert filling.filler.left == set()

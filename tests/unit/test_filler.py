@@ -58,7 +58,7 @@ class Alone:
 
     def start(self, *symbols: str) -> None:
         context = cast(Context, self.context)
-        self.thread = threading.Thread(target=lambda: self.codes.append(filler.main(context, Request(TODAY, symbols))))
+        self.thread = threading.Thread(target=lambda: self.codes.append(filler.main(context, Request(TODAY, symbols, 0))))
         self.thread.start()
 
     def progress(self) -> dict[str, object]:
@@ -168,3 +168,13 @@ def test_its_credentials_show_in_nothing_that_it_publishes(alone: Alone) -> None
     alone.wait_done()
     shown = repr(alone.context.notes) + repr(alone.context.fake.events)
     assert not [secret for secret in ENVIRON.values() if secret in shown]
+
+
+def test_more_holes_than_can_be_held_and_a_key_that_is_refused_end_too(alone: Alone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "MOST_JOBS", 3)
+    for start in range(1200, 1250, 10):
+        alone.archive.say("gap", hole(start, start + 3).to_data("lost_ticks"), NOW)
+    alone.broker.refusals = [BrokerError("EGW00105", Action.STOP, "wrong secret")] * 100
+    alone.start()
+    assert "wrong secret" in str(alone.wait_done()["why"])
+    assert len(alone.broker.asked) == 2, "once for as many as can be held"

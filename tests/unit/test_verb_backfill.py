@@ -12,7 +12,7 @@ import pytest
 
 from observer import settings as observer_settings
 from observer.errors import EXIT_FOUND, EXIT_HELD, EXIT_OK, ConfigError, HeldError
-from observer.gaps.request import Request, leave_request, request_path, take_request
+from observer.gaps.request import Request, leave_request, read_request, waiting_requests
 from observer.paths import Paths
 from observer.settings import Settings
 from observer.supervisor import verb_backfill
@@ -47,22 +47,24 @@ def backfill(host: Host, *symbols: str, dry_run: bool = False) -> int:
     return verb_backfill.run(argparse.Namespace(config=str(host.config), day=DAY, symbol=list(symbols), dry_run=dry_run))
 
 
-def path_of(host: Host) -> Path:
-    return request_path(observer_settings.load(str(host.config), os.environ, Path.cwd()).paths)
+def requests(host: Host) -> list[Path]:
+    return waiting_requests(observer_settings.load(str(host.config), os.environ, Path.cwd()).paths)
 
 
 def collect(host: Host, events: dict[int, str], taken: list[Request]) -> threading.Thread:
-    """A collector that takes the request and fills, or does not."""
+    """A collector that hears the request, fills or does not, and has then done with it."""
 
     def run() -> None:
-        wait_until(lambda: path_of(host).exists(), 5, "the request")
-        request = take_request(path_of(host))
+        wait_until(lambda: requests(host), 5, "the request")
+        (path,) = requests(host)
+        request = read_request(path)
         assert request is not None
         taken.append(request)
         for number, event in events.items():
             hole = f"{number:016x}"
             host.archive.say("gap_filling", data_of("gap_filling", hole), at("10:00:00") + number)
             host.archive.say(event, data_of(event, hole), at("10:00:01") + number)
+        path.unlink()
 
     thread = threading.Thread(target=run)
     thread.start()
@@ -75,7 +77,7 @@ def test_what_is_not_filled_is_asked_for_and_watched_to_its_end(host: Host, caps
     thread = collect(host, {1: "gap_filled", 2: "gap_filled"}, taken)
     assert backfill(host) == EXIT_OK
     thread.join(5)
-    assert taken == [Request(DAY, ())]
+    assert [request[:2] for request in taken] == [(DAY, ())]
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 gaps asked for, 2 filled"
 
 
@@ -85,7 +87,7 @@ def test_what_stays_missing_is_the_exit_code_also_when_it_was_so_before(host: Ho
     thread = collect(host, {2: "gap_unfillable"}, taken)
     assert backfill(host, "000660") == EXIT_FOUND
     thread.join(5)
-    assert taken == [Request(DAY, ("000660",))]
+    assert [request[:2] for request in taken] == [(DAY, ("000660",))]
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 gaps asked for, 0 filled"
 
 
@@ -94,7 +96,8 @@ def test_a_request_that_nobody_takes_is_said(host: Host, capsys: pytest.CaptureF
     monkeypatch.setattr(verb_backfill, "TAKEN_S", 0.05)
     assert backfill(host) == EXIT_FOUND
     assert "has begun with none of them yet" in capsys.readouterr().out
-    assert path_of(host).exists() and path_of(host).stat().st_mode & 0o777 == 0o600
+    (path,) = requests(host)
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 class Alone:
@@ -121,7 +124,7 @@ def test_where_no_service_of_this_archive_answers_it_is_filled_here(
     alone = Alone(host, {1: "gap_filled", 2: "gap_filled"})
     monkeypatch.setattr(verb_backfill, "fill_alone", alone)
     assert backfill(host) == EXIT_OK
-    assert alone.asked == [(Request(DAY, ()), 2)] and not path_of(host).exists()
+    assert [(request[:2], count) for request, count in alone.asked] == [((DAY, ()), 2)] and not requests(host)
     said = capsys.readouterr().out
     assert "records nothing meanwhile" in said and said.splitlines()[-1] == "2 of 2 gaps asked for, 2 filled"
 
@@ -158,7 +161,7 @@ def test_a_dry_run_lists_and_leaves_nothing(host: Host, capsys: pytest.CaptureFi
     assert backfill(host, dry_run=True) == EXIT_FOUND
     said = capsys.readouterr().out
     assert "2 gaps would be asked for" in said and "000660" in said
-    assert not path_of(host).exists()
+    assert not requests(host)
 
 
 def test_where_all_is_filled_nothing_is_to_be_done(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,10 +176,28 @@ def test_what_was_filled_before_anybody_looked_is_not_waited_for(host: Host, mon
     """The collector is quicker than our first look."""
     real = leave_request
 
-    def quick(paths: Paths, request: Request) -> None:
-        real(paths, request)
+    def quick(paths: Paths, request: Request) -> Path:
+        path = real(paths, request)
         for number in (1, 2):
             host.archive.say("gap_filled", data_of("gap_filled", f"{number:016x}"), at("10:00:00") + number)
+        return path
 
     monkeypatch.setattr(verb_backfill, "leave_request", quick)
     assert backfill(host) == EXIT_OK
+
+
+@pytest.mark.usefixtures("service")
+def test_what_the_service_leaves_open_is_not_waited_for(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    thread = collect(host, {1: "gap_filled"}, [])
+    assert backfill(host) == EXIT_FOUND
+    thread.join(5)
+    assert capsys.readouterr().out.splitlines()[-1] == "1 stay as they are: the service's log says why; ask again"
+
+
+@pytest.mark.usefixtures("service")
+def test_a_second_request_leaves_the_first_one_where_it_lies(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb_backfill, "TAKEN_S", 0.0)
+    for symbol in ("005930", "000660"):
+        assert backfill(host, symbol) == EXIT_FOUND
+    left = [read_request(path) for path in requests(host)]
+    assert [request.symbols for request in left if request] == [("005930",), ("000660",)]

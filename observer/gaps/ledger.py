@@ -214,7 +214,7 @@ def _settle(told: Iterable[_Told]) -> list[Entry]:
             found.setdefault(each.hole, each.found)
         elif before.name != FILLED and (state := _after(before, each.state)) != before._replace(since_ns=each.at_ns):
             states[each.hole] = state
-    return [entry._replace(state=states[hole]) for hole, entry in found.items()]
+    return [entry if (state := states[hole]) is entry.state else entry._replace(state=state) for hole, entry in found.items()]
 
 
 def _after(before: State, state: State) -> State:
@@ -265,7 +265,8 @@ def _polls(data: dict[str, Any], state: State) -> list[Entry]:
     due, tr = _text(data["due"]), _text(data["tr"])
     day = kst_day(wall_of(due))
     holes = {poll_hole_id(tr, symbol, due): symbol for symbol in map(_text, data["symbols"])}
-    return [_entry(data, state, hole=hole, day=day, symbol=symbol)._replace(due=due) for hole, symbol in holes.items()]
+    alike = _entry(data, state, hole="", day=day, symbol="")._replace(due=due)
+    return [alike._replace(hole=hole, symbol=symbol) for hole, symbol in holes.items()]
 
 
 def _entry(data: dict[str, Any], state: State, *, hole: str, day: str, symbol: str) -> Entry:

@@ -8,7 +8,8 @@ Plain characters, so that it reads the same in a log; of what falls into one cel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from observer.clock import SECOND_NS, day_start_ns
@@ -36,24 +37,25 @@ def timeline(ledger: Ledger, width: int) -> list[str]:
     spans: list[_Span] = [(entry.state.name, entry.start_ns - start, entry.end_ns - start) for entry in ledger.entries]
     spans += [(BLIND, blind.start_ns - start, blind.end_ns - start) for blind in ledger.blind]
     spans += [(THINNED, thinned.start_ns - start, thinned.end_ns - start) for thinned in ledger.thinned]
-    spans = [(name, max(0, first), min(last, DAY_NS - 1)) for name, first, last in spans if first < DAY_NS and last >= 0]
+    # Polls that were missed in one cycle, of thousands of symbols, lie at one time.
+    counts = Counter((name, max(0, first), min(last, DAY_NS - 1)) for name, first, last in spans if first < DAY_NS and last >= 0)
     cells = next((cells for cells in _CELLS if cells + _BESIDE <= width), _CELLS[-1])
-    rows = [_row(hour, spans, cells) for hour in range(24) if any(_in_hour(span, hour) for span in spans)]
-    seen = {name for name, _, _ in spans}
+    rows = [_row(hour, counts, cells) for hour in range(24) if any(_in_hour(span, hour) for span in counts)]
+    seen = {name for name, _, _ in counts}
     return (
         [_scale(cells), *rows, "    " + "  ".join(f"{mark} {WORDS[name]}" for name, mark in MARKS.items() if name in seen)] if rows else []
     )
 
 
-def _row(hour: int, spans: Iterable[_Span], cells: int) -> str:
+def _row(hour: int, spans: Mapping[_Span, int], cells: int) -> str:
     marks = list(MARKS)
     worst = [len(marks)] * cells
     begun = dict.fromkeys(marks, 0)
-    for span in spans:
+    for span, count in spans.items():
         name, first, last = span
         if not _in_hour(span, hour):
             continue
-        begun[name] += first // _HOUR_NS == hour
+        begun[name] += count * (first // _HOUR_NS == hour)
         for cell in range(_cell(first, hour, cells), _cell(last, hour, cells) + 1):
             worst[cell] = min(worst[cell], marks.index(name))
     bar = "".join(NOTHING if rank == len(marks) else MARKS[marks[rank]] for rank in worst)

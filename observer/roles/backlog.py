@@ -17,8 +17,13 @@ from pathlib import Path
 from observer.archive.layout import list_days
 from observer.clock import wall_ns
 from observer.gaps.ledger import read_ledger
-from observer.gaps.request import Request, left_to_fill, take_request
-from observer.roles.backfilling import Backfiller
+from observer.gaps.missing import Missing
+from observer.gaps.request import Request, left_to_fill, request_path, take_request
+from observer.roles.backfilling import Backfiller, Broker, FillOutlet
+from observer.roles.portion import Portion
+from observer.roles.role import Context
+from observer.roles.stores import takes_fills
+from observer.roles.untold import Untold
 
 log = logging.getLogger("observer.collector")
 
@@ -36,6 +41,9 @@ class Backlog:
         request_path: where a request may lie; None where another collector hears it, for all symbols.
         besides: what else this thread has to ask for; each is called each turn with the wall time, ns.
         ours: whose holes are taken over; those of the others another collector fills.
+
+    Attributes:
+        filler: fills.
     """
 
     def __init__(
@@ -46,7 +54,7 @@ class Backlog:
         besides: Iterable[Callable[[int], None]],
         ours: Callable[[str], bool] = lambda _symbol: True,
     ) -> None:
-        self._filler = filler
+        self.filler = filler
         self._stopping = stopping
         self._request_path = request_path
         self._besides = list(besides)
@@ -67,7 +75,7 @@ class Backlog:
         """Fill until stopped. Nothing that goes wrong with a hole ends it."""
         pause_s = WAIT_S
         while not self._stopping.wait(pause_s):
-            if self._filler.overflowed:
+            if self.filler.overflowed:
                 self._left_by = self._root
             if self._left_by is not None:
                 self._read_ledger(self._left_by)
@@ -79,7 +87,7 @@ class Backlog:
                 except Exception:  # the thread's outer boundary; it is not called again
                     log.critical("what is asked for besides met a defect", exc_info=True)
                     self._besides.remove(besides)
-            pause_s = 0.0 if self._filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
+            pause_s = 0.0 if self.filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
 
     def _read_ledger(self, root: Path) -> None:
         try:
@@ -90,7 +98,7 @@ class Backlog:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S)
             return
-        self._filler.take([entry for entry in left if self._ours(entry.symbol)])
+        self.filler.take([entry for entry in left if self._ours(entry.symbol)])
         self._left_by = None
 
     def _hear(self, root: Path, request: Request) -> None:
@@ -101,4 +109,30 @@ class Backlog:
             log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
             return
         log.info("asked to fill %d gaps of %s", len(entries), request.day)
-        self._filler.take(entries, at_once=True)
+        self.filler.take(entries, at_once=True)
+
+
+def filling(
+    context: Context,
+    broker: Broker,
+    untold: Untold,
+    outlet: FillOutlet,
+    portion: Portion,
+    settled: Callable[[Missing], None],
+    besides: Iterable[Callable[[int], None]],
+) -> Backlog:
+    """A collector's thread, not started.
+
+    Args:
+        context: the collector's.
+        broker: the calls.
+        untold: tells what becomes of holes.
+        outlet: sends what was found to the writer.
+        portion: what is the collector's; the first one hears requests.
+        settled: told of each hole that is filled, or cannot be.
+        besides: what else this thread has to ask for.
+    """
+    paths, board, stopping = context.settings.paths, context.board, context.stopping
+    roll_s = context.settings.config.archive.roll.scalp
+    filler = Backfiller(broker, untold, outlet, paths.asset_dir, roll_s, stopping, lambda: takes_fills(board), settled)
+    return Backlog(filler, stopping, request_path(paths) if portion.first else None, besides, portion.fills)

@@ -38,6 +38,7 @@ READERS: dict[str, set[str]] = {
     "doctor/unit.py": set(),
     "doctor/places.py": set(),
     "paths.py": set(),
+    "roles/backlog.py": {COLLECTOR},
     "roles/collector.py": {COLLECTOR},
     "roles/collector_note.py": {COLLECTOR},
     "roles/disk_watch.py": {JANITOR},

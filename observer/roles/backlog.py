@@ -17,6 +17,7 @@ from pathlib import Path
 from observer.archive.layout import list_days
 from observer.clock import wall_ns
 from observer.gaps.ledger import read_ledger
+from observer.gaps.listing import many
 from observer.gaps.missing import Missing
 from observer.gaps.request import Request, left_to_fill, request_path, take_request
 from observer.roles.backfilling import Backfiller, Broker, FillOutlet
@@ -108,7 +109,7 @@ class Backlog:
         except OSError as error:
             log.warning("the gaps of %s are not filled on request, the ledger cannot be read: %s", request.day, error)
             return
-        log.info("asked to fill %d gaps of %s", len(entries), request.day)
+        log.info("asked to fill %s of %s", many(len(entries), "gap"), request.day)
         self.filler.take(entries, at_once=True)
 
 

@@ -42,12 +42,12 @@ from observer.supervisor.child import RoleMain
 from observer.supervisor.holding import REPLAY
 from observer.supervisor.loop import supervise
 from observer.supervisor.replay_watch import Watch
+from observer.supervisor.short_codes import parse_symbols
 
 DAY_NS = 86_400 * SECOND_NS
 LANES = 64  # there are as many restarts in a replay as somebody kills
 RULE = "observer replay --to"
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
-_SYMBOL = re.compile(r"Q?[0-9A-Z]{6,7}", re.ASCII)
 # What is the service's, not ours.
 _SERVICES = (
     "CREDENTIALS_DIRECTORY", "INVOCATION_ID",
@@ -116,11 +116,8 @@ def choice_of(args: argparse.Namespace) -> Choice:
     last = start + (_seconds(args.to_time) * SECOND_NS if args.to_time else DAY_NS)
     if first >= last:
         raise UsageError(f"{args.from_time} is not before {args.to_time}", "--from-time is the earlier one")
-    for symbol in args.symbol:
-        if not _SYMBOL.fullmatch(symbol):
-            raise UsageError(f'"{symbol}" is no short code', "write it as 005930")
     tracks = (args.track,) if args.track else DATA_TRACKS
-    return Choice(day, tracks, tuple(sorted(set(args.symbol))), first, last)
+    return Choice(day, tracks, parse_symbols(args.symbol), first, last)
 
 
 def refuse_source(source: Path, choice: Choice) -> None:

@@ -68,10 +68,10 @@ class HandArchive:
         self.append(path, self.data_line(recv_ns, text, track, session, seq))
         return path
 
-    def say(self, event: str, data: dict[str, Any], recv_ns: int, session: str = WRITER) -> None:
+    def say(self, event: str, data: dict[str, Any], recv_ns: int, session: str = WRITER, source: str = "writer") -> None:
         """Append an event."""
         path = segment_path("system", interval_start_s(recv_ns, ROLLS["system"]))
-        self.append(path, self.line("system", recv_ns, system_tail("writer", event, "info", data, recv_ns), session))
+        self.append(path, self.line("system", recv_ns, system_tail(source, event, "info", data, recv_ns), session))
 
     def append(self, path: str, data: bytes) -> None:
         """Append raw bytes."""

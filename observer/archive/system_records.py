@@ -30,6 +30,7 @@ class SystemRecord(NamedTuple):
         data: its data.
         recv: when it was told, ISO 8601.
         session, seq: its identity on the system track.
+        source: who told it, an instance name.
     """
 
     event: str
@@ -37,6 +38,7 @@ class SystemRecord(NamedTuple):
     recv: str
     session: str
     seq: int
+    source: str = ""
 
 
 def read_system(root: Path, events: Collection[str], days: Iterable[str] | None = None) -> Iterator[SystemRecord]:
@@ -58,9 +60,7 @@ def read_system(root: Path, events: Collection[str], days: Iterable[str] | None 
                     with suppress(*MALFORMED):
                         record = orjson.loads(line)
                         if record["event"] in events and isinstance(record["data"], dict):
-                            yield SystemRecord(
-                                record["event"], record["data"], record.get("recv", ""), record.get("session", ""), record.get("seq", 0)
-                            )
+                            yield _record_of(record)
 
 
 def was_watched(root: Path, day: str) -> bool:
@@ -80,6 +80,11 @@ def was_watched(root: Path, day: str) -> bool:
                     return True
                 (alone if session[0] == FILLER else writers).add(life_of(session))
     return bool(writers - alone)
+
+
+def _record_of(record: dict[str, Any]) -> SystemRecord:
+    identity = record.get("session", ""), record.get("seq", 0)
+    return SystemRecord(record["event"], record["data"], record.get("recv", ""), *identity, record.get("source", ""))
 
 
 def _system_files(root: Path, days: Iterable[str] | None) -> list[str]:

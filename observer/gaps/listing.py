@@ -30,13 +30,13 @@ def sentence(ledger: Ledger) -> str:
     if not ledger.told and not entries:
         return f"no service told anything on {day}: what is missing is not known"
     unknown = "" if ledger.told else f"; no service told anything on {day} itself: more may be missing"
-    incidents = f"; {_many(len(ledger.blind), 'incident')}" if ledger.blind else ""
+    incidents = f"; {many(len(ledger.blind), 'incident')}" if ledger.blind else ""
     thinned = f"; {_thinned(ledger.thinned)}" if ledger.thinned else ""
     if not entries:
         return f"nothing is known to be missing on {day}{incidents}{thinned}"
     counts = Counter(entry.state.name for entry in entries)
     states = ", ".join(f"{counts[name]:,} {WORDS[name]}" for name in LEVELS if counts[name])
-    return f"{_many(len(entries), 'gap')} on {day}: {states}{_missing(entries)}{thinned}{unknown}"
+    return f"{many(len(entries), 'gap')} on {day}: {states}{_missing(entries)}{thinned}{unknown}"
 
 
 def listing(ledger: Ledger, width: int) -> list[Table]:
@@ -58,6 +58,16 @@ def listing(ledger: Ledger, width: int) -> list[Table]:
     return [Table(title, _stacked(_COLUMNS), [Row(_stacked(row.cells), row.level) for row in listed])]
 
 
+def asked_for(done: int, count: int, filled: int) -> str:
+    """How far a request to fill is: ``done`` of ``count`` holes are filled, as ``filled`` are, or cannot be."""
+    return f"{done:,} of {many(count, 'gap')} asked for, {filled:,} filled"
+
+
+def many(count: int, what: str) -> str:
+    """So many of ``what``, an English noun."""
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
 def _stacked(cells: tuple[str, ...]) -> tuple[str, ...]:
     pairs = zip(cells[_TIMES::2], cells[_TIMES + 1 :: 2], strict=True)
     return (*cells[:_TIMES], *("\n".join(cell for cell in pair if cell not in ("", NONE)) or NONE for pair in pairs))
@@ -69,9 +79,9 @@ def _missing(entries: Iterable[Entry]) -> str:
         return "; nothing is missing any more"
     trades, polls = [entry for entry in left if entry.due is None], [entry for entry in left if entry.due is not None]
     volume = sum(entry.missing for entry in trades)
-    parts = [f"{_many(volume, 'share')} of {_symbols(trades)}"] * bool(trades) + [
-        f"{_many(len(polls), 'poll')} of {_symbols(polls)}"
-    ] * bool(polls)
+    parts = [f"{many(volume, 'share')} of {_symbols(trades)}"] * bool(trades) + [f"{many(len(polls), 'poll')} of {_symbols(polls)}"] * bool(
+        polls
+    )
     return f"; {' and '.join(parts)} {'is' if volume + len(polls) == 1 else 'are'} missing"
 
 
@@ -91,7 +101,7 @@ def _hole_row(entries: list[Entry], day: str) -> Row:
     symbols = ", ".join(entry.symbol for entry in entries[:SYMBOLS])
     more = f" and {len(entries) - SYMBOLS:,} more" if len(entries) > SYMBOLS else ""
     if first.due is not None:
-        missing = "0" if state.name == FILLED else _many(len(entries), "poll")
+        missing = "0" if state.name == FILLED else many(len(entries), "poll")
     else:
         partly = first.missing != first.volume and first.volume is not None
         missing = f"{first.missing:,} of {number(first.volume)}" if partly else number(first.volume)
@@ -100,7 +110,7 @@ def _hole_row(entries: list[Entry], day: str) -> Row:
         why = f"since {_time(state.since_ns, day)}"
     else:
         source = f" from {state.source}" if state.source else ""
-        filled = _many(state.records, "record") + source if state.records else ""
+        filled = many(state.records, "record") + source if state.records else ""
         why = "; ".join(part for part in (state.reason, filled) if part)
     return Row((
         _time(first.start_ns, day), _time(first.end_ns, day), seconds(first.duration_s), first.cause, first.size, first.tr,
@@ -109,7 +119,7 @@ def _hole_row(entries: list[Entry], day: str) -> Row:
 
 
 def _blind_row(blind: Blind, day: str) -> Row:
-    count = f"{_many(blind.records, 'record')}" if blind.records else NONE
+    count = f"{many(blind.records, 'record')}" if blind.records else NONE
     return Row((
         _time(blind.start_ns, day), _time(blind.end_ns, day), seconds(blind.duration_s), blind.kind, NONE, blind.track or NONE,
         NONE, count, NONE, WORDS[BLIND], blind.detail,
@@ -119,10 +129,10 @@ def _blind_row(blind: Blind, day: str) -> Row:
 def _thinned_row(thinned: Thinned, day: str) -> Row:
     symbols = list(thinned.by_symbol)
     more = f" and {len(symbols) - SYMBOLS:,} more" if len(symbols) > SYMBOLS else ""
-    why = f"level {thinned.level} ({thinned.reason}), {_many(thinned.cycles, 'cycle')}" + ("; it went on" if thinned.lasts else "")
+    why = f"level {thinned.level} ({thinned.reason}), {many(thinned.cycles, 'cycle')}" + ("; it went on" if thinned.lasts else "")
     return Row((
         _time(thinned.start_ns, day), _time(thinned.end_ns, day), seconds(thinned.duration_s), "load", NONE, NONE,
-        ", ".join(symbols[:SYMBOLS]) + more, _many(thinned.polls, "poll"), NONE, WORDS[THINNED], why,
+        ", ".join(symbols[:SYMBOLS]) + more, many(thinned.polls, "poll"), NONE, WORDS[THINNED], why,
     ), "unknown")  # fmt: skip
 
 
@@ -131,7 +141,7 @@ def _thinned(told: Iterable[Thinned]) -> str:
     counts: Counter[str] = Counter()
     for each in told:
         counts.update(each.by_symbol)
-    return f"{WORDS[THINNED]}: {_many(counts.total(), 'poll')} of {_many(len(counts), 'symbol')}"
+    return f"{WORDS[THINNED]}: {many(counts.total(), 'poll')} of {many(len(counts), 'symbol')}"
 
 
 def _time(ns: int, day: str) -> str:
@@ -140,8 +150,4 @@ def _time(ns: int, day: str) -> str:
 
 
 def _symbols(entries: Iterable[Entry]) -> str:
-    return _many(len({entry.symbol for entry in entries}), "symbol")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
+    return many(len({entry.symbol for entry in entries}), "symbol")

@@ -57,7 +57,7 @@ def read_request(path: Path) -> Request | None:
     return Request(day, tuple(map(str, symbols)), asked_ns)
 
 
-def asked_for(ledger: Ledger, request: Request) -> list[Entry]:
+def still_asked(ledger: Ledger, request: Request) -> list[Entry]:
     """The holes of ``ledger`` that ``request`` asks for, and nobody has judged since."""
     left = left_to_fill(ledger, request.symbols, again=True)
     return [entry for entry in left if entry.state.name != UNFILLABLE or entry.state.since_ns < request.asked_ns]

@@ -1,7 +1,8 @@
 """What was thinned out on purpose: polls that were left out while the load was heavy. It is no gap, and is told beside them. Pure.
 
-Records of it meet and do not overlap. After a kill a successor tells again what may not have been durable: where a record lies
-within another one, the other tells of the same polls.
+Records of one source meet and do not overlap; several collectors tell of the same time, each of its own symbols. After a kill a
+successor, which has the same source, tells again what may not have been durable: where a record lies within another one of its
+source, the other tells of the same polls.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Thinned(NamedTuple):
         cycles: in how many polls were left out.
         by_symbol: how many of each symbol.
         lasts: whether it went on.
+        source: the collector that left them out.
     """
 
     start_ns: int
@@ -35,6 +37,7 @@ class Thinned(NamedTuple):
     cycles: int
     by_symbol: dict[str, int]
     lasts: bool
+    source: str
 
     @property
     def polls(self) -> int:
@@ -78,29 +81,37 @@ def thinned_of(record: SystemRecord) -> Thinned:
     data = record.data
     start, end = sorted((wall_of(data["from"]), wall_of(data["to"])))
     by_symbol = {str(symbol): int(count) for symbol, count in data["by_symbol"].items()}
-    return Thinned(start, end, int(data["level"]), str(data["reason"]), int(data["cycles"]), by_symbol, bool(data["lasts"]))
+    return Thinned(
+        start, end, int(data["level"]), str(data["reason"]), int(data["cycles"]), by_symbol, bool(data["lasts"]), str(record.source)
+    )
 
 
 def without_repeated(told: Iterable[Thinned]) -> list[Thinned]:
-    """Those of ``told`` that do not lie within another, by their begin."""
+    """Those of ``told`` that do not lie within another of their source, by their begin."""
     kept: list[Thinned] = []
+    newest: dict[str, Thinned] = {}
     for each in sorted(told, key=lambda each: (each.start_ns, -each.end_ns)):
-        if not kept or each.end_ns > kept[-1].end_ns or each.start_ns >= kept[-1].end_ns:
+        before = newest.get(each.source)
+        if before is None or each.end_ns > before.end_ns or each.start_ns >= before.end_ns:
+            newest[each.source] = each
             kept.append(each)
     return kept
 
 
 def joined(told: Iterable[Thinned]) -> list[Thinned]:
-    """``told``, by their begin, those of one level that follow each other made one."""
+    """``told``, by their begin, those of one source and level that follow each other made one."""
     made: list[Thinned] = []
+    newest: dict[str, int] = {}
     for each in told:
-        before = made[-1] if made else None
-        if before is None or not before.lasts or (before.level, before.end_ns) != (each.level, each.start_ns):
+        place = newest.get(each.source)
+        before = None if place is None else made[place]
+        if place is None or before is None or not before.lasts or (before.level, before.end_ns) != (each.level, each.start_ns):
+            newest[each.source] = len(made)
             made.append(each)
             continue
         counts = Counter(before.by_symbol)
         counts.update(each.by_symbol)
-        made[-1] = before._replace(
+        made[place] = before._replace(
             end_ns=each.end_ns, cycles=before.cycles + each.cycles, by_symbol=dict(counts), lasts=each.lasts
         )  # fmt: skip
     return made

@@ -21,8 +21,14 @@ from typing import NamedTuple
 from observer.archive.layout import list_days
 from observer.clock import wall_ns
 from observer.gaps.ledger import read_ledger
-from observer.gaps.request import Request, asked_for, left_to_fill, read_request
-from observer.roles.backfilling import Backfiller
+from observer.gaps.listing import many
+from observer.gaps.missing import Missing
+from observer.gaps.request import Request, left_to_fill, read_request, still_asked, waiting_requests
+from observer.roles.backfilling import Backfiller, Broker, FillOutlet
+from observer.roles.portion import Portion
+from observer.roles.role import Context
+from observer.roles.stores import takes_fills
+from observer.roles.untold import Untold
 
 log = logging.getLogger("observer.collector")
 
@@ -54,6 +60,9 @@ class Backlog:
         requests: where requests lie; None where another collector hears them, for all symbols.
         besides: what else this thread has to ask for; each is called each turn with the wall time, ns.
         ours: whose holes are taken over; those of the others another collector fills.
+
+    Attributes:
+        filler: fills.
     """
 
     def __init__(
@@ -64,7 +73,7 @@ class Backlog:
         besides: Iterable[Callable[[int], None]],
         ours: Callable[[str], bool] = lambda _symbol: True,
     ) -> None:
-        self._filler = filler
+        self.filler = filler
         self._stopping = stopping
         self._requests = requests
         self._heard: dict[Path, _Heard] = {}
@@ -87,7 +96,7 @@ class Backlog:
         """Fill until stopped. Nothing that goes wrong with a hole ends it."""
         pause_s = WAIT_S
         while not self._stopping.wait(pause_s):
-            if self._filler.overflowed:
+            if self.filler.overflowed:
                 self._left_by = self._root
                 self._heard = {path: heard._replace(whole=False) for path, heard in self._heard.items()}
             if self._left_by is not None:
@@ -100,7 +109,7 @@ class Backlog:
                 except Exception:  # the thread's outer boundary; it is not called again
                     log.critical("what is asked for besides met a defect", exc_info=True)
                     self._besides.remove(besides)
-            pause_s = 0.0 if self._filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
+            pause_s = 0.0 if self.filler.turn() else WAIT_S  # between one hole and the next the pace is what holds us up
 
     def _read_ledger(self, root: Path) -> None:
         try:
@@ -111,7 +120,7 @@ class Backlog:
             log.warning("the ledger of holes cannot be read: %s", error)
             self._stopping.wait(AGAIN_S)
             return
-        self._filler.take([entry for entry in left if self._ours(entry.symbol)])
+        self.filler.take([entry for entry in left if self._ours(entry.symbol)])
         self._left_by = None
 
     def _hear(self, root: Path, paths: list[Path]) -> None:
@@ -126,22 +135,22 @@ class Backlog:
                     _remove(path)
                     continue
                 heard = self._take(root, path, request, fresh=True)
-            elif not heard.whole and not self._filler.overflowing:
+            elif not heard.whole and not self.filler.overflowing:
                 heard = self._take(root, path, heard.request, fresh=False)
-            if heard is not None and heard.whole and not self._filler.has(heard.holes) and self._filler.told:
+            if heard is not None and heard.whole and not self.filler.has(heard.holes) and self.filler.told:
                 _remove(path)
 
     def _take(self, root: Path, path: Path, request: Request, fresh: bool) -> _Heard | None:
         """Have filled what is asked for; None when the ledger cannot be read now."""
         try:
-            entries = asked_for(read_ledger(root, request.day, polls=False), request)
+            entries = still_asked(read_ledger(root, request.day, polls=False), request)
         except OSError as error:
             log.warning("the gaps of %s are not filled on request yet, the ledger cannot be read: %s", request.day, error)
             self._hear_at = time.monotonic() + AGAIN_S
             return None
         if fresh:
-            log.info("asked to fill %d gaps of %s", len(entries), request.day)
-        whole = self._filler.take(entries, at_once=fresh)
+            log.info("asked to fill %s of %s", many(len(entries), "gap"), request.day)
+        whole = self.filler.take(entries, at_once=fresh)
         self._heard[path] = _Heard(request, frozenset(entry.hole for entry in entries), whole)
         return self._heard[path]
 
@@ -149,3 +158,30 @@ class Backlog:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):  # it is heard again
         path.unlink()
+
+
+def filling(
+    context: Context,
+    broker: Broker,
+    untold: Untold,
+    outlet: FillOutlet,
+    portion: Portion,
+    settled: Callable[[Missing], None],
+    besides: Iterable[Callable[[int], None]],
+) -> Backlog:
+    """A collector's thread, not started.
+
+    Args:
+        context: the collector's.
+        broker: the calls.
+        untold: tells what becomes of holes.
+        outlet: sends what was found to the writer.
+        portion: what is the collector's; the first one hears requests.
+        settled: told of each hole that is filled, or cannot be.
+        besides: what else this thread has to ask for.
+    """
+    paths, board, stopping = context.settings.paths, context.board, context.stopping
+    roll_s = context.settings.config.archive.roll.scalp
+    filler = Backfiller(broker, untold, outlet, paths.asset_dir, roll_s, stopping, lambda: takes_fills(board), settled)
+    requests = (lambda: waiting_requests(paths)) if portion.first else None
+    return Backlog(filler, stopping, requests, besides, portion.fills)

@@ -29,7 +29,6 @@ from observer.gaps.chain import Key
 from observer.gaps.earlier import Earlier
 from observer.gaps.missing import Missing
 from observer.gaps.polled import Polled
-from observer.gaps.request import waiting_requests
 from observer.kis.auth import Keyring
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.http import Transport
@@ -44,8 +43,7 @@ from observer.model.load import EVERY
 from observer.model.trading_day import TradingCalendar
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles.backfilling import Backfiller
-from observer.roles.backlog import Backlog
+from observer.roles.backlog import Backlog, filling
 from observer.roles.channel_watch import ChannelWatch
 from observer.roles.collector_note import current_faults, note
 from observer.roles.faults import FaultBook
@@ -59,7 +57,6 @@ from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
-from observer.roles.stores import takes_fills
 from observer.roles.tail_check import TailCheck
 from observer.roles.thinning import Thinning
 from observer.roles.tick_gaps import TickGaps, trades_reader
@@ -127,12 +124,13 @@ class Collector:
         self.stream: Stream | None = None
         self.scalp: ScalpReceiver | None = None
         self.earlier: ReadBack | None = None
-        self.backfiller: Backfiller | None = None
         self.backlog: Backlog | None = None
-        self.background: Quotations | None = None
+        self.background = Quotations(self._transport, self._keyring, self.pace, context.stopping, lambda: None)
         self.watch: ChannelWatch | None = None
         if self.subscriptions.desired:
             self._build_scalp()
+        elif self._portion.first:
+            self._fill_alone()
 
     @property
     def tick_s(self) -> float:
@@ -253,20 +251,14 @@ class Collector:
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, self._producer.wait_for_room
         )
         stream = self.stream = Stream(
-            config.kis.effective_ws_url,
-            self._keyring,
-            self.subscriptions,
-            Reconnect(self._cell("ws_attempts"), self._cell("ws_next")),
-            self.scalp,
-            lambda now_ns: self._neighbours.gone() and self.keeper.receiving(now_ns),
-            context.stopping,
-        )
+            config.kis.effective_ws_url, self._keyring, self.subscriptions, Reconnect(self._cell("ws_attempts"), self._cell("ws_next")),
+            self.scalp, lambda now_ns: self._neighbours.gone() and self.keeper.receiving(now_ns), context.stopping,
+        )  # fmt: skip
         self.sources.append(source)
         self._find_gaps(flow, blindness, stream)
 
     def _find_gaps(self, flow: Flow, blindness: Blindness, stream: Stream) -> None:
-        context, config, paths = self._context, self._context.settings.config, self._context.settings.paths
-        calls = self.background = Quotations(self._transport, self._keyring, self.pace, context.stopping, lambda: None)
+        context, config, calls = self._context, self._context.settings.config, self.background
         trades = [key for key in self.subscriptions.desired if is_trade(key[0])]
 
         def counted(key: Key, total: int) -> None:
@@ -274,6 +266,9 @@ class Collector:
 
         def settled(missing: Missing) -> None:
             gaps.settled((missing.stretch.tr, missing.stretch.symbol), missing.stretch.date, missing.hole)
+
+        def watched(now_ns: int) -> None:
+            watch.turn(now_ns)
 
         def known() -> bool:
             return self.earlier is not None and self.earlier.done
@@ -283,14 +278,11 @@ class Collector:
 
         present = Presence(context.board, self.keeper, self._started_ns, lambda: stream.state, known, self._producer.room)
         tail = TailCheck(calls, trades, present.just_closed, counted)
-        roll_s = config.archive.roll.scalp
-        filler = self.backfiller = Backfiller(
-            calls, self._gaps, self._producer, paths.asset_dir, roll_s, context.stopping, lambda: takes_fills(context.board), settled
+        backlog = self.backlog = filling(context, calls, self._gaps, self._producer, self._portion, settled, (tail.turn, watched))
+        gaps = TickGaps(
+            self._gaps, blindness.told, flow.shed_by_symbol, backlog.filler, present.from_the_opening, present.since_the_opening
         )
-        gaps = TickGaps(self._gaps, blindness.told, flow.shed_by_symbol, filler, present.from_the_opening, present.since_the_opening)
         watch = self.watch = ChannelWatch(calls, gaps, confirmed, present.session, stream.renew, config.market.no_snapshots_after)
-        requests = (lambda: waiting_requests(paths)) if self._portion.first else None
-        backlog = self.backlog = Backlog(filler, context.stopping, requests, (tail.turn, watch.turn), self._portion.fills)
         flow.taken = gaps.taken
 
         # Until it is known where the session before ended, nobody may forget that it must be asked.
@@ -299,9 +291,16 @@ class Collector:
         def found(earlier: Earlier) -> None:
             gaps.earlier(earlier)
             self._gaps.release(EARLIER)
-            backlog.take_over(paths.asset_dir)
+            backlog.take_over(context.settings.paths.asset_dir)
 
         self.earlier = ReadBack("earlier trades", trades_reader(self._roots, trades, self._producer.session, found), self._hangs)
+
+    def _fill_alone(self) -> None:
+        """No ticks are wanted, so none are missed; those that were missed before can still be filled, today."""
+        context = self._context
+        backlog = self.backlog = filling(context, self.background, self._gaps, self._producer, self._portion, lambda _missing: None, ())
+        self._before = Predecessor(context.board, context.instance, "scalp", self._started_ns)
+        self.earlier = ReadBack("gaps left open", lambda _since_ns: backlog.take_over(context.settings.paths.asset_dir), self._hangs)
 
     def _polled(self, due_ns: int) -> Sequence[str]:
         """The symbols that we poll in the cycle that is due then, wall ns."""
@@ -379,6 +378,10 @@ class Collector:
             if self.earlier is not None and before.known() and self._neighbours.closed():
                 since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
                 self.earlier.turn(min(ns for ns in since if ns))
+        elif self.earlier is not None:
+            self._before.look()
+            if self._before.known() and self._neighbours.closed():
+                self.earlier.turn(wall)
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

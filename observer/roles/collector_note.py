@@ -59,9 +59,10 @@ def note(collector: Collector, window: Window, faults: list[dict[str, Any]]) -> 
 
 
 def _gaps(collector: Collector) -> dict[str, int] | None:
-    filler, backlog = collector.backfiller, collector.backlog
-    if filler is None or backlog is None or not backlog.knows:  # else none would be open after each restart, until the archive was read
+    backlog = collector.backlog
+    if backlog is None or not backlog.knows:  # else none would be open after each restart, until the archive was read
         return None
+    filler = backlog.filler
     return {"open": filler.open, "filled": filler.filled, "unfillable": filler.unfillable}
 
 
@@ -146,7 +147,7 @@ def _broker(collector: Collector) -> dict[str, Any]:
 
 def _rest(collector: Collector) -> dict[str, Any]:
     swing, coverage = collector.swing, collector.poller.coverage
-    askers = [each for each in (collector.quotations, collector.background) if each is not None]
+    askers = (collector.quotations, collector.background)
     errors: Counter[str] = Counter()
     for each in askers:
         errors.update(dict(each.errors))

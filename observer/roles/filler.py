@@ -24,7 +24,7 @@ from observer.config import Credentials, load_credentials
 from observer.errors import EXIT_BUG, EXIT_OK
 from observer.gaps.ledger import read_ledger
 from observer.gaps.missing import Missing
-from observer.gaps.request import Request, asked_for
+from observer.gaps.request import Request, still_asked
 from observer.kis.auth import Keyring
 from observer.kis.http import Transport
 from observer.kis.pacing import Pace
@@ -154,7 +154,7 @@ class Filler:
     def _read_ledger(self) -> None:
         began_ns = self._context.board.get("supervisor.started_wall")
         try:
-            entries = asked_for(read_ledger(self._root, self._request.day, polls=False), self._request._replace(asked_ns=began_ns))
+            entries = still_asked(read_ledger(self._root, self._request.day, polls=False), self._request._replace(asked_ns=began_ns))
         except OSError as error:
             self._unread = f"{error.filename or self._root}: {error.strerror or error}"
             return

@@ -15,6 +15,7 @@ from functools import partial
 
 from observer.board import Board
 from observer.config import load_credentials
+from observer.gaps.listing import asked_for
 from observer.gaps.request import Request
 from observer.paths import Paths
 from observer.roles import filler, writer
@@ -28,13 +29,14 @@ LANES = 64
 SAY_S = 1.0
 
 
-def fill_alone(settings: Settings, request: Request, count: int, say: Callable[[str], None]) -> str:
+def fill_alone(settings: Settings, request: Request, count: int, begun: str, say: Callable[[str], None]) -> str:
     """Fill what ``request`` asks for.
 
     Args:
         settings: configuration, paths and environment.
         request: the day and the symbols.
         count: how many holes that are.
+        begun: what is said first, once nothing keeps us from filling: the keys are there, and we hold the archive.
         say: shows how far it is.
 
     Returns:
@@ -48,7 +50,7 @@ def fill_alone(settings: Settings, request: Request, count: int, say: Callable[[
     owned = become_owner(settings)
     load_credentials(owned.environ, filler.KEYS)
     quiet = replace(owned, environ={"OBSERVER_LOG_LEVEL": "WARNING", **owned.environ})
-    progress = _Progress(settings.paths, count, say)
+    progress = _Progress(settings.paths, count, begun, say)
     mains: dict[str, RoleMain] = {"writer": writer.main, filler.INSTANCE: partial(filler.main, request=request)}
     supervise(quiet, mains, LANES, who=BACKFILL, over=progress.over)
     return progress.why
@@ -61,16 +63,20 @@ class _Progress:
         why: what keeps holes open.
     """
 
-    def __init__(self, paths: Paths, count: int, say: Callable[[str], None]) -> None:
+    def __init__(self, paths: Paths, count: int, begun: str, say: Callable[[str], None]) -> None:
         self.why = ""
         self._paths = paths
         self._count = count
+        self._begun = begun
         self._say = say
         self._shown = ""
         self._say_at = 0.0
 
     def over(self, board: Board) -> bool:
         """Whether to stop; shows how far it is."""
+        if self._begun:
+            self._say(self._begun)
+            self._begun = ""
         if wanted(self._paths):
             self.why = "a service starts, and recording goes first"
             return True
@@ -80,7 +86,7 @@ class _Progress:
         self.why = found["why"]
         if found["open"] is not None and time.monotonic() >= self._say_at:
             self._say_at = time.monotonic() + SAY_S
-            self._show(f"{max(0, self._count - found['open']):,} of {self._count:,} gaps asked for, {found['filled']:,} filled", self.why)
+            self._show(asked_for(max(0, self._count - found["open"]), self._count, found["filled"]), self.why)
         return bool(found["done"])
 
     def _show(self, said: str, why: str) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from observer.collectors import COLLECTOR, collectors
 from observer.errors import ConfigError
 from observer.settings import Settings
 
+# By section or, where that would end sessions for nothing, by key: who reads it. The janitor judges health by what the collectors do.
 _CONCERNS: dict[str, set[str]] = {
     "archive": {COLLECTOR, "writer", "janitor"},
     "retention": {"janitor"},
     "disk": {"janitor", "writer"},
     "kis": {COLLECTOR},
-    "swing": {COLLECTOR},
-    "scalp": {COLLECTOR},
+    "swing": {COLLECTOR, "janitor"},
+    "scalp": {COLLECTOR, "janitor"},
     "market": {COLLECTOR, "janitor"},
-    "supervisor": set(),
+    "supervisor.heartbeat_timeout": {"janitor"},
+    "supervisor.restart_backoff": set(),
+    "supervisor.stop_timeout": {COLLECTOR},
     "http": {"janitor"},
 }
 
@@ -41,6 +46,6 @@ def changed_roles(old: Settings, fresh: Settings) -> set[str]:
             f"[kis] keys would change from {keys} to {fresh.config.kis.keys}, and with it who has which symbol",
             "that needs a restart of the service: systemctl restart observer",
         )
-    changed = [section for section in _CONCERNS if getattr(old.config, section) != getattr(fresh.config, section)]
-    roles = set().union(*(_CONCERNS[section] for section in changed))
+    concerned = (roles for name, roles in _CONCERNS.items() if attrgetter(name)(old.config) != attrgetter(name)(fresh.config))
+    roles = set().union(*concerned)
     return roles - {COLLECTOR} | set(collectors(keys)) if COLLECTOR in roles else roles

@@ -14,12 +14,13 @@ from observer.archive.verb_verify import parse_day
 from observer.clock import kst_day, wall_ns
 from observer.errors import EXIT_FOUND, EXIT_OK, HeldError, UsageError
 from observer.gaps.ledger import FILLED, FILLING, OPEN, State
-from observer.gaps.listing import listing, sentence
+from observer.gaps.listing import asked_for, listing, many, sentence
 from observer.gaps.request import Request, leave_request, left_to_fill
 from observer.gaps.verb_gaps import ledger_of
 from observer.settings import Settings
 from observer.status.terminal import NoAnswer, configured_url, fetch
 from observer.supervisor.alone import fill_alone
+from observer.supervisor.short_codes import parse_symbols
 from observer.terminal import console_of, drawn
 
 LOOK_S = 1.0
@@ -38,18 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Have it filled and show how far it is; 1 when something stays missing."""
     settings = observer_settings.load(args.config, os.environ, Path.cwd())
-    request = Request(parse_day(args.day) if args.day else kst_day(wall_ns()), tuple(args.symbol), wall_ns())
+    request = Request(parse_day(args.day) if args.day else kst_day(wall_ns()), parse_symbols(args.symbol), wall_ns())
     ledger = ledger_of(settings.paths.asset_dir, request.day)
+    if request.symbols:
+        wanted = [entry for entry in ledger.entries if entry.symbol in request.symbols]
+        ledger = ledger._replace(entries=wanted, blind=[], thinned=())
     before = {entry.hole: entry.state for entry in left_to_fill(ledger, request.symbols, again=True)}
     if not before:
-        _say(f"nothing can be filled: {sentence(ledger)}")
+        of = f" of {', '.join(request.symbols)}" if request.symbols else ""
+        _say(f"nothing can be filled{of}: {sentence(ledger)}")
         return EXIT_FOUND if any(entry.state.name != FILLED for entry in ledger.entries) else EXIT_OK
     if args.dry_run:
         console = console_of(sys.stdout, None)
         shown = ledger._replace(entries=[entry for entry in ledger.entries if entry.hole in before], blind=[])
         for table in listing(shown, console.width):
             console.print(drawn(table))
-        _say(f"{len(before):,} gaps would be asked for; KIS keeps the trades of today only, of other days minute bars")
+        _say(f"{many(len(before), 'gap')} would be asked for; KIS keeps the trades of today only, of other days minute bars")
         return EXIT_FOUND
     if silence := _silence(settings, configured_url(args.config)):
         return _fill(settings, request, before, silence)
@@ -82,17 +87,17 @@ def _fill(settings: Settings, request: Request, before: Before, silence: str) ->
         HeldError: a service runs, but does not answer; or another backfill does.
         ConfigError: there are no credentials.
     """
-    _say(f"{silence}. No service is asked: this command fills {len(before):,} gaps by itself, and records nothing meanwhile")
+    begun = f"{silence}. No service is asked: this command fills {many(len(before), 'gap')} by itself, and records nothing meanwhile"
     try:
-        why = fill_alone(settings, request, len(before), _say)
+        why = fill_alone(settings, request, len(before), begun, _say)
     except HeldError as error:
         raise HeldError(f"{error.what}; {silence}", error.hint) from error
     entries = [entry for entry in ledger_of(settings.paths.asset_dir, request.day).entries if entry.hole in before]
     waiting = sum(entry.state.name in (OPEN, FILLING) or entry.state == before[entry.hole] for entry in entries)
     filled = sum(entry.state.name == FILLED for entry in entries)
-    _say(f"{len(entries) - waiting:,} of {len(before):,} gaps asked for, {filled:,} filled")
+    _say(asked_for(len(entries) - waiting, len(before), filled))
     if waiting:
-        _say(f"{waiting:,} stay as they are: {why or 'it was stopped'}; ask again, or start the service")
+        _say(f"{_stay(waiting)}: {why or 'it was stopped'}; ask again, or start the service")
     return EXIT_OK if filled == len(before) else EXIT_FOUND
 
 
@@ -111,19 +116,23 @@ def _watch(root: Path, day: str, before: Before, request: Path) -> int:
         entries = [entry for entry in ledger_of(root, day, polls=False).entries if entry.hole in wanted]
         waiting = [entry for entry in entries if entry.state.name in (OPEN, FILLING) or entry.state == before.get(entry.hole)]
         filled = sum(entry.state.name == FILLED for entry in entries)
-        said = f"{len(wanted) - len(waiting):,} of {len(wanted):,} gaps asked for, {filled:,} filled"
+        said = asked_for(len(wanted) - len(waiting), len(wanted), filled)
         if said != shown:
             _say(said)
             shown = said
         if not waiting:
             return EXIT_OK if filled == len(wanted) else EXIT_FOUND
         if over:
-            _say(f"{len(waiting):,} stay as they are: the service's log says why; ask again")
+            _say(f"{_stay(len(waiting))}: the service's log says why; ask again")
             return EXIT_FOUND
         if len(waiting) == len(wanted) and time.monotonic() > began + TAKEN_S and all(entry.state.name != FILLING for entry in waiting):
             _say("the collector has begun with none of them yet: see observer status; the request stays with it")
             return EXIT_FOUND
         time.sleep(LOOK_S)
+
+
+def _stay(count: int) -> str:
+    return f"{count:,} stays as it is" if count == 1 else f"{count:,} stay as they are"
 
 
 def _say(text: str) -> None:

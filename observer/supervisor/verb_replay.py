@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ from typing import Any
 
 from observer import settings as observer_settings
 from observer.archive.fallback import waiting
-from observer.archive.layout import DATA_TRACKS
+from observer.archive.layout import DATA_TRACKS, list_days
 from observer.archive.lock import take_lock
 from observer.archive.root import open_root, read_marker
 from observer.archive.system_records import read_system
@@ -32,6 +33,7 @@ from observer.clock import SECOND_NS, day_start_ns
 from observer.collectors import MAX_KEYS
 from observer.config import NO_FALLBACK, Config, HttpConfig, ScalpConfig, SwingConfig, pair_names
 from observer.errors import HeldError, UsageError
+from observer.gaps.listing import many
 from observer.model import events
 from observer.paths import Paths
 from observer.replay.stream import Choice, day_files
@@ -42,12 +44,12 @@ from observer.supervisor.child import RoleMain
 from observer.supervisor.holding import REPLAY
 from observer.supervisor.loop import supervise
 from observer.supervisor.replay_watch import Watch
+from observer.supervisor.short_codes import parse_symbols
 
 DAY_NS = 86_400 * SECOND_NS
 LANES = 64  # there are as many restarts in a replay as somebody kills
 RULE = "observer replay --to"
 _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?", re.ASCII)
-_SYMBOL = re.compile(r"Q?[0-9A-Z]{6,7}", re.ASCII)
 # What is the service's, not ours.
 _SERVICES = (
     "CREDENTIALS_DIRECTORY", "INVOCATION_ID",
@@ -60,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("day", metavar="DAY", help="the day, 20261123 or 2026-11-23")
     parser.add_argument("--to", required=True, metavar="DIR", type=Path, help="the archive to write: a directory of its own")
     parser.add_argument("--from", dest="source", metavar="DIR", type=Path, help="the archive to read; else that of the configuration")
-    parser.add_argument("--speed", type=float, default=0.0, metavar="N", help="N times as fast as it was; without it as fast as it goes")
+    parser.add_argument("--speed", type=float, metavar="N", help="N times as fast as it was; without it as fast as it goes")
     parser.add_argument("--track", choices=DATA_TRACKS, help="only this track")
     parser.add_argument("--symbol", action="append", default=[], metavar="CODE", help="only this symbol; may be given several times")
     parser.add_argument("--from-time", metavar="HH:MM[:SS]", help="what was received at or after it, KST")
@@ -75,16 +77,18 @@ def run(args: argparse.Namespace) -> int:
         UsageError: source, target or choice cannot be.
         HeldError: a writer holds the target.
     """
-    if args.speed < 0 or args.speed != args.speed:
-        raise UsageError(f"--speed {args.speed:g}: needs a number over 0", "1 is as fast as it was; leave it away for as fast as it goes")
+    if args.speed is not None and not 0 < args.speed < math.inf:
+        raise UsageError(
+            f"--speed {args.speed:g}: needs a finite number over 0", "1 is as fast as it was; leave it away for as fast as it goes"
+        )
     choice = choice_of(args)
     found = _load(args)
     source, target = Path.cwd() / (args.source or found.paths.asset_dir), Path.cwd() / args.to
-    order = Order(source, choice, args.speed)
+    order = Order(source, choice, args.speed or 0.0)
     try:
         refuse_source(source, choice)
         refuse_target(target, {"the source": source, "the configured archive": found.paths.asset_dir})
-        refuse_held_day(target, order)
+        refuse_held_days(target, order)
     except OSError as error:
         what = f"{error.filename or source}: {error.strerror or error}"
         raise UsageError(what, "run it as root, or as the account that runs Observer") from error
@@ -116,11 +120,8 @@ def choice_of(args: argparse.Namespace) -> Choice:
     last = start + (_seconds(args.to_time) * SECOND_NS if args.to_time else DAY_NS)
     if first >= last:
         raise UsageError(f"{args.from_time} is not before {args.to_time}", "--from-time is the earlier one")
-    for symbol in args.symbol:
-        if not _SYMBOL.fullmatch(symbol):
-            raise UsageError(f'"{symbol}" is no short code', "write it as 005930")
     tracks = (args.track,) if args.track else DATA_TRACKS
-    return Choice(day, tracks, tuple(sorted(set(args.symbol))), first, last)
+    return Choice(day, tracks, parse_symbols(args.symbol), first, last)
 
 
 def refuse_source(source: Path, choice: Choice) -> None:
@@ -163,23 +164,29 @@ def refuse_target(target: Path, others: Mapping[str, Path]) -> None:
         raise UsageError(f"--to {target}: holds other files, and is no archive", hint)
 
 
-def refuse_held_day(target: Path, order: Order) -> None:
-    """Refuse a target that holds records of the day, unless they are those of the same replay, which was interrupted.
+def refuse_held_days(target: Path, order: Order) -> None:
+    """Refuse a target that holds records which no replay wrote, or those of the day, unless the same replay was interrupted.
 
     Raises:
         UsageError: it does.
         OSError: it cannot be read.
     """
-    day = order.choice.day
-    if not target.is_dir() or not (day_files(target, day) or day_files(target, day, filled=True)):
+    held = [day for day in list_days(target) if day_files(target, day) or day_files(target, day, filled=True)]
+    if not held:
         return
-    wanted = order.to_data()
-    told = [each for each in read_system(target, {events.REPLAY_BEGUN, events.REPLAY_ENDED}) if each.data.get("day") == day]
+    replays = list(read_system(target, {events.REPLAY_BEGUN, events.REPLAY_ENDED}))
+    begun_days = {str(each.data.get("day")) for each in replays if each.event == events.REPLAY_BEGUN}
+    if recorded := [day for day in held if day not in begun_days]:
+        more = f" and {many(len(recorded) - 1, 'more day')}" if len(recorded) > 1 else ""
+        hint = "name a new or an empty directory with --to, or one that replays alone wrote"
+        raise UsageError(f"{target}: holds records of {recorded[0]}{more} that no replay wrote", hint)
+    day, wanted = order.choice.day, order.to_data()
+    if day not in held:
+        return
+    told = [each for each in replays if each.data.get("day") == day]
     if any(each.event == events.REPLAY_ENDED for each in told):
         raise UsageError(f"{target}: holds {day} already, whole, from an earlier replay", "name another directory with --to")
-    begun = told[-1].data if told else None
-    if begun is None:
-        raise UsageError(f"{target}: holds records of {day} that no replay wrote", "name an empty directory with --to")
+    begun = told[-1].data
     if other := [key for key, value in wanted.items() if begun.get(key) != value]:
         what = f"{target}: holds a part of {day} from a replay with another {', '.join(other)}"
         raise UsageError(what, "the same replay goes on where it stopped; name an empty directory for another one")

@@ -229,7 +229,7 @@ def test_a_reload_takes_a_good_file_and_refuses_a_bad_one(install: Install) -> N
     observer.wait_for(lambda: observer.role_pid("collector") not in (0, old["collector"]), 10, "another collector")
     observer.wait_for(lambda: observer.status().get("broker", {}).get("desired") == 40, 10, "the new subscriptions")
     assert {role: observer.role_pid(role) for role in ("supervisor", "writer")} == {role: old[role] for role in ("supervisor", "writer")}
-    assert entries(observer, "config_reloaded")[-1]["OBSERVER_ACTION"] == "restarting: collector"
+    assert entries(observer, "config_reloaded")[-1]["OBSERVER_ACTION"] == "restarting: collector, janitor"
     observer.write_config(trs='["NO_SUCH_TR"]')
     refused = machine.run("systemctl", "reload", "observer", check=False)
     assert refused.returncode != 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -221,6 +222,28 @@ def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: Star
     assert re.search(r"observer_rest_calls_per_second [1-9]", metrics)
     stop_and_verify(market)
     assert check(market)
+
+
+def test_gaps_of_symbols_that_a_reload_took_off_the_list_are_filled_also_where_no_ticks_are_left(stack: StartStack) -> None:
+    market = stack(rate=100)
+    service = market.start()
+    wait_for_more(market, 200)
+    market.control("refuse", seconds=60)
+    market.control("skip", ticks=20)
+    wait_until(lambda: "is not filled yet" in service.text(), 20, "a gap that waits, as the broker refuses")
+    before = market.pid("collector")
+    market.write_config(symbols="[]", polled=json.dumps(market.symbols))
+    os.kill(service.pid, signal.SIGHUP)
+    wait_until(lambda: market.replaced("collector", before), 10, "another collector")
+    assert observer(market, "gaps").returncode == 1
+    market.control("clear")
+    asked = observer(market, "backfill")
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    settle(market)
+    done = observer(market, "gaps")
+    assert done.returncode == 0 and "nothing is missing any more" in done.stdout, done.stdout + done.stderr
+    assert service.stop() == 0, service.text()
+    assert sum(map(len, held(market, backfilled=True).values())) >= 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])

@@ -18,6 +18,7 @@ from observer.board import Board, pack
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, kst_text, wall_ns
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.errors import EXIT_BUG, EXIT_OK, ConfigError
+from observer.gaps.request import Request, leave_request, waiting_requests
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.http import Answer, Transport
@@ -853,6 +854,66 @@ def test_a_configuration_without_live_symbols_has_no_stream(host: str, tmp_path:
     thread.join(10)
     assert codes == [EXIT_OK]
     assert context.notes[-1]["broker"]["state"] == "closed"
+
+
+def hole_of(number: int, now: int, symbol: str = "005930") -> dict[str, Any]:
+    """A hole of today, in the last minute."""
+    times = {"from": kst_text(now - 60 * SECOND_NS), "to": kst_text(now)}
+    stamps = {"from_ts": kst_seconds_text(now - 60 * SECOND_NS), "to_ts": kst_seconds_text(now)}
+    return {
+        "hole": f"{number:016x}", "kind": "ticks", "cause": "disconnect", "size": "minor", "tr": "H0STCNT0", "symbol": symbol,
+        "date": kst_day(now), "from_volume": 10, "to_volume": 20, "volume": 10, **times, **stamps,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "instance"), [(1, "collector"), (2, "collector"), (2, "collector-2")])
+def test_where_no_ticks_are_wanted_the_first_collector_fills_what_was_left_open_and_what_is_asked_for(
+    host: str, tmp_path: Path, keys: int, instance: str
+) -> None:
+    first, config = instance == "collector", config_for(host)
+    config = dataclasses.replace(config, scalp=ScalpConfig(symbols=()), kis=dataclasses.replace(config.kis, keys=keys))
+    others = [other for other in ("collector", "collector-2")[:keys] if other != instance]
+    context = FakeContext(config, tmp_path, ENVIRON, (instance, *others, "writer", "janitor"))
+    archive, now = HandArchive(context.settings.paths.asset_dir), wall_ns()
+    archive.say("gap", hole_of(1, now), now)
+    set_words(context.board, "archive", place=1)
+    board, flow = context.board, f"flow.{instance}.scalp"
+    board.cell(f"{flow}.offered").set(pack(3, 10))  # an earlier incarnation of which records may be on their way
+    collector = Collector(cast(Context, context), Credentials("a" * 36, "b" * 180))
+    collector.start()
+
+    def told(event: str) -> list[str]:
+        collector._look_at = 0
+        collector._note_at = 0.0
+        collector.turn()
+        return [data["hole"] for data in context.fake.of(event)]
+
+    for _ in range(20):
+        told("gap_filling")
+    assert context.notes[-1]["gaps"] is None
+    if first:
+        assert collector.earlier is not None and collector.earlier._thread is None, "what it told may not be durable yet"
+    board.cell(f"{flow}.found_recv").set(NOTHING_FOUND)
+    board.cell(f"{flow}.closed").set(pack(3, 10))
+    if first:
+        wait_until(lambda: told("gap_unfillable"), 5, "the hole that was left open asked for")
+        assert context.fake.of("gap_filling")[0]["hole"] == f"{1:016x}"
+        wait_until(
+            lambda: told("gap_unfillable") and context.notes[-1]["gaps"] == {"open": 0, "filled": 0, "unfillable": 1}, 5, "the count"
+        )
+        archive.say("gap", hole_of(2, now), now)
+        leave_request(context.settings.paths, Request(kst_day(now), (), now))
+        wait_until(lambda: f"{2:016x}" in told("gap_unfillable"), 5, "the request heard")
+        context.fake.durable["system"] = 10_000
+        wait_until(lambda: told("gap_unfillable") and not waiting_requests(context.settings.paths), 5, "nothing of it left")
+        assert context.notes[-1]["rest"]["calls"] >= 2
+    else:
+        leave_request(context.settings.paths, Request(kst_day(now), (), now))
+        for _ in range(20):
+            told("gap_filling")
+        assert collector.backlog is None and waiting_requests(context.settings.paths) and context.notes[-1]["gaps"] is None
+    context.stopping.set()
+    assert collector.finish() == EXIT_OK
 
 
 def test_without_credentials_it_ends_as_a_configuration_error(tmp_path: Path) -> None:

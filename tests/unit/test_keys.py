@@ -86,7 +86,7 @@ class TestConfiguration:
             changed_roles(old, replace(old, config=Config(kis=KisConfig(keys=2))))
         assert "systemctl restart observer" in caught.value.hint
         fresh = replace(old, config=replace(old.config, scalp=ScalpConfig(symbols=("005930",))))
-        assert changed_roles(old, fresh) == {"collector", "collector-2", "collector-3"}
+        assert changed_roles(old, fresh) == {"collector", "collector-2", "collector-3", "janitor"}
         assert changed_roles(old, replace(old, config=replace(old.config, disk=replace(old.config.disk, interval=9.0)))) == {
             "janitor",
             "writer",

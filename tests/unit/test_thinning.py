@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 
 from observer.archive.system_records import SystemRecord
 from observer.clock import SECOND_NS, kst_text
+from observer.gaps.ledger import read_ledger
 from observer.gaps.thinned import Thinned, joined, thinned_of, without_repeated
 from observer.kis.pacing import Local
 from observer.model import events
 from observer.model.load import Load, polled
 from observer.roles.thinning import TELL_S, Thinning
 from observer.roles.untold import Untold
-from tests.hand_archive import at
+from tests.hand_archive import DAY, HandArchive, at
 
 MINUTE = 60 * SECOND_NS
 SYMBOLS = ("1", "2", "3", "4", "5")
@@ -46,7 +48,8 @@ class Outlet:
 class Scene:
     """A collector's thinning on a clock that goes from cycle to cycle, and what became durable of what it told."""
 
-    def __init__(self) -> None:
+    def __init__(self, symbols: tuple[str, ...] = SYMBOLS) -> None:
+        self.symbols = symbols
         self.now = BEGIN
         self.wanted = Load()
         self.closed_at = BEGIN + 10**9 * MINUTE
@@ -59,7 +62,7 @@ class Scene:
         """Another collector begins."""
         self.outlet = Outlet()
         untold = Untold(self.outlet, self.from_word)
-        self.thinning = Thinning(lambda due: SYMBOLS, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied)
+        self.thinning = Thinning(lambda due: self.symbols, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied)
 
     def polling(self, now_ns: int) -> bool:
         return now_ns < self.closed_at
@@ -96,7 +99,7 @@ class Scene:
 
     def left_out(self) -> Counter[str]:
         """What was not polled, by symbol."""
-        return Counter(symbol for of_cycle in self.polled.values() for symbol in SYMBOLS if symbol not in of_cycle)
+        return Counter(symbol for of_cycle in self.polled.values() for symbol in self.symbols if symbol not in of_cycle)
 
     def told(self) -> list[tuple[str, str, int, int, int, bool]]:
         """Of each record: from, to, level, cycles, polls, lasts."""
@@ -153,6 +156,43 @@ def test_an_end_is_told_also_when_nothing_was_left_out_since_the_record_before(s
     assert scene.told() == [("09:00", "09:01", 1, 1, 2, True), ("09:01", "09:01", 1, 0, 0, False)]
     (one,) = joined(without_repeated(thinned_of(SystemRecord("thinned", data, "", "", 0)) for data in scene.outlet.told))
     assert not one.lasts
+
+
+@pytest.mark.parametrize("killed_at", [0, 1, 30, 75])
+def test_of_several_collectors_each_is_believed_what_it_left_out_and_told_again(tmp_path: Path, killed_at: int) -> None:
+    floor = {"collector": Scene(("A1", "A2", "A3", "A4")), "collector-2": Scene(("B1", "B2", "B3", "B4"))}
+    archive = HandArchive(tmp_path)
+    for source, scene in floor.items():
+        scene.wanted = Load(1, ("cpu",))
+        scene.cycles(killed_at)
+        if source == "collector-2":
+            scene.cycle(commit=False)
+            scene.kill(1)
+        scene.cycles(90 - killed_at)
+        scene.finish()
+        for data in scene.archive:
+            archive.say(events.THINNED, data, at("15:00:00"), source=source)
+    counts: Counter[str] = Counter()
+    for each in read_ledger(tmp_path, DAY).thinned:
+        counts.update(each.by_symbol)
+    assert counts == floor["collector"].left_out() + floor["collector-2"].left_out()
+    assert set(counts) == {"A3", "A4", "B3", "B4"} and min(counts.values()) >= 90
+
+
+def test_what_each_of_several_collectors_left_out_is_one_time_with_its_bounds(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    for source, symbols in (("collector", ("1", "2")), ("collector-2", ("3", "4"))):
+        scene = Scene(symbols)
+        scene.wanted = Load(1, ("cpu",))
+        scene.cycles(90)
+        scene.finish()
+        for data in scene.archive:
+            archive.say(events.THINNED, data, at("15:00:00"), source=source)
+    shown = [(each.source, each.start_ns, each.end_ns, each.by_symbol) for each in read_ledger(tmp_path, DAY).thinned]
+    assert shown == [
+        ("collector", BEGIN, BEGIN + 90 * MINUTE, {"2": 90}),
+        ("collector-2", BEGIN, BEGIN + 90 * MINUTE, {"4": 90}),
+    ]
 
 
 def test_the_closing_of_the_market_ends_it_and_the_morning_begins_it_anew(scene: Scene) -> None:
@@ -305,7 +345,9 @@ def test_a_record_says_of_each_poll_whether_it_was_left_out(count: int, level: i
     for due in range(start, start + cycles * MINUTE, MINUTE):
         left_out[due] = set(symbols) - set(polled(symbols, level, due, MINUTE))
     counts = Counter(symbol for of_cycle in left_out.values() for symbol in of_cycle)
-    record = Thinned(start, start + cycles * MINUTE, level, "cpu", sum(map(bool, left_out.values())), dict(counts), lasts=False)
+    record = Thinned(
+        start, start + cycles * MINUTE, level, "cpu", sum(map(bool, left_out.values())), dict(counts), lasts=False, source="collector"
+    )
     due = start + lists * MINUTE
     assert record.left_out(due, MINUTE) == left_out.get(due, set())
 

@@ -7,15 +7,17 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from observer import settings as observer_settings
-from observer.errors import EXIT_FOUND, EXIT_HELD, EXIT_OK, ConfigError, HeldError
+from observer.board import Board
+from observer.errors import EXIT_FOUND, EXIT_HELD, EXIT_OK, ConfigError, HeldError, UsageError
 from observer.gaps.request import Request, leave_request, read_request, waiting_requests
 from observer.paths import Paths
 from observer.settings import Settings
-from observer.supervisor import verb_backfill
+from observer.supervisor import alone, verb_backfill
 from observer.supervisor.holding import RUN, holding
 from tests.hand_archive import DAY, at
 from tests.unit.test_ledger import data_of
@@ -88,7 +90,7 @@ def test_what_stays_missing_is_the_exit_code_also_when_it_was_so_before(host: Ho
     assert backfill(host, "000660") == EXIT_FOUND
     thread.join(5)
     assert [request[:2] for request in taken] == [(DAY, ("000660",))]
-    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 gaps asked for, 0 filled"
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 gap asked for, 0 filled"
 
 
 @pytest.mark.usefixtures("service")
@@ -107,8 +109,9 @@ class Alone:
         self.asked: list[tuple[Request, int]] = []
         self._host, self._events, self._why = host, events, why
 
-    def __call__(self, _settings: Settings, request: Request, count: int, _say: Callable[[str], None]) -> str:
+    def __call__(self, _settings: Settings, request: Request, count: int, begun: str, say: Callable[[str], None]) -> str:
         self.asked.append((request, count))
+        say(begun)
         for number, event in self._events.items():
             self._host.archive.say("gap_filling", data_of("gap_filling", f"{number:016x}"), at("10:00:00") + number)
             self._host.archive.say(event, data_of(event, f"{number:016x}"), at("10:00:01") + number)
@@ -136,11 +139,13 @@ def test_what_was_left_open_is_said_with_the_reason(
     assert backfill(host) == EXIT_FOUND
     assert capsys.readouterr().out.splitlines()[-2:] == [
         "1 of 2 gaps asked for, 1 filled",
-        "1 stay as they are: KIS does not answer; ask again, or start the service",
+        "1 stays as it is: KIS does not answer; ask again, or start the service",
     ]
 
 
-def test_a_service_that_runs_and_does_not_answer_is_no_reason_to_fill_beside_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_runs_and_does_not_answer_is_no_reason_to_fill_beside_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("KIS_APP_KEY", "test-app-key")
     monkeypatch.setenv("KIS_APP_SECRET", "test-app-secret")
     paths = observer_settings.load(str(host.config), os.environ, Path.cwd()).paths
@@ -148,13 +153,48 @@ def test_a_service_that_runs_and_does_not_answer_is_no_reason_to_fill_beside_it(
         backfill(host)
     assert refused.value.exit_code == EXIT_HELD
     assert "held by observer run" in refused.value.what and "nobody answers at http" in refused.value.what
+    assert capsys.readouterr().out == "", "nothing is filled, so nothing is announced"
 
 
-def test_without_credentials_nothing_is_begun(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_it_fills_by_itself_is_said_once_the_archive_is_held(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KIS_APP_KEY", "test-app-key")
+    monkeypatch.setenv("KIS_APP_SECRET", "test-app-secret")
+    said: list[str] = []
+
+    def supervise(*_given: Any, over: Callable[[Board], bool], **_more: Any) -> None:
+        said.append(capsys.readouterr().out)
+        for _ in range(2):
+            over(Board(["filler", "writer"]))
+        said.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(alone, "supervise", supervise)
+    backfill(host, "005930")
+    assert said[0] == "" and said[1].count("this command fills 1 gap by itself, and records nothing meanwhile") == 1
+
+
+def test_without_credentials_nothing_is_begun(host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for variable in ("KIS_APP_KEY", "KIS_APP_SECRET", "CREDENTIALS_DIRECTORY"):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(ConfigError):
         backfill(host)
+    assert capsys.readouterr().out == "", "nothing is filled, so nothing is announced"
+
+
+@pytest.mark.parametrize("symbol", ["5930", "../x", ""])
+def test_a_mistyped_symbol_is_refused(host: Host, symbol: str) -> None:
+    with pytest.raises(UsageError, match="is no short code"):
+        backfill(host, "005930", symbol)
+
+
+def test_of_a_symbol_nothing_else_is_judged(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
+    host.archive.say("gap_filled", data_of("gap_filled", f"{1:016x}"), at("10:00:00"))
+    assert backfill(host, "005930") == EXIT_OK
+    said = "nothing can be filled of 005930: 2 gaps on 20261123: 2 filled; nothing is missing any more\n"
+    assert capsys.readouterr().out == said
+    assert backfill(host, "000660", dry_run=True) == EXIT_FOUND
+    assert "\n1 gap would be asked for;" in capsys.readouterr().out
 
 
 def test_a_dry_run_lists_and_leaves_nothing(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,7 +231,7 @@ def test_what_the_service_leaves_open_is_not_waited_for(host: Host, capsys: pyte
     thread = collect(host, {1: "gap_filled"}, [])
     assert backfill(host) == EXIT_FOUND
     thread.join(5)
-    assert capsys.readouterr().out.splitlines()[-1] == "1 stay as they are: the service's log says why; ask again"
+    assert capsys.readouterr().out.splitlines()[-1] == "1 stays as it is: the service's log says why; ask again"
 
 
 @pytest.mark.usefixtures("service")

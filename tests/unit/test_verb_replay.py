@@ -23,7 +23,7 @@ from observer.paths import Paths
 from observer.roles.replaying import DONE, FAILED, Order
 from observer.settings import Settings
 from observer.supervisor.replay_watch import MOST_RESTARTS, Watch
-from observer.supervisor.verb_replay import choice_of, refuse_held_day, settings_of
+from observer.supervisor.verb_replay import choice_of, refuse_held_days, settings_of
 from tests.hand_archive import DAY, HandArchive, at, trade
 
 
@@ -67,8 +67,20 @@ def test_a_day_time_or_symbol_that_is_none_is_refused(changed: dict[str, Any]) -
 Case = tuple[tuple[str, ...], str]
 
 
+def negative_speed(_: Path) -> Case:
+    return ("--to", "target", "--speed", "-1"), "--speed -1: needs a finite number over 0"
+
+
 def no_speed(_: Path) -> Case:
-    return ("--to", "target", "--speed", "-1"), "needs a number"
+    return ("--to", "target", "--speed", "0"), "--speed 0: needs a finite number over 0"
+
+
+def endless_speed(_: Path) -> Case:
+    return ("--to", "target", "--speed", "inf"), "--speed inf: needs a finite number over 0"
+
+
+def undefined_speed(_: Path) -> Case:
+    return ("--to", "target", "--speed", "nan"), "--speed nan: needs a finite number over 0"
 
 
 def no_day(source: Path) -> Case:
@@ -109,11 +121,29 @@ def records_of_a_service(source: Path) -> Case:
     archive = HandArchive(source.with_name("target"))
     (archive.root / MARKER).write_text(f"{uuid4()}\n")
     archive.put(at("09:31:00"), trade(2))
-    return ("--to", "target"), "that no replay wrote"
+    return ("--to", "target"), f"holds records of {DAY} that no replay wrote"
+
+
+def other_days_of_a_service(source: Path) -> Case:
+    archive = HandArchive(source.with_name("target"))
+    (archive.root / MARKER).write_text(f"{uuid4()}\n")
+    archive.put(at("09:31:00", "20261119"), trade(2))
+    archive.put(at("09:31:00", "20261120"), trade(3), track="swing")
+    archive.say(events.REPLAY_BEGUN, {"day": "20261118"}, at("10:00:00", "20261128"))
+    archive.say(events.REPLAY_ENDED, {"day": "20261119"}, at("10:00:00", "20261128"))
+    return ("--to", "target"), "holds records of 20261119 and 1 more day that no replay wrote"
+
+
+def other_days_that_were_filled(source: Path) -> Case:
+    archive = HandArchive(source.with_name("target"))
+    (archive.root / MARKER).write_text(f"{uuid4()}\n")
+    archive.append("scalp/20261120/09_31_00.backfill-00000000000000a1.jsonl", b"{}\n")
+    return ("--to", "target"), "holds records of 20261120 that no replay wrote"
 
 
 REFUSED = (
-    no_speed, no_day, the_source, within_the_source, around_the_source, a_link_to_the_source, other_files, a_file, records_of_a_service,
+    negative_speed, no_speed, endless_speed, undefined_speed, no_day, the_source, within_the_source, around_the_source,
+    a_link_to_the_source, other_files, a_file, records_of_a_service, other_days_of_a_service, other_days_that_were_filled,
 )  # fmt: skip
 
 
@@ -157,21 +187,22 @@ def test_a_half_filled_target_is_gone_on_with_by_the_same_replay_alone(source: H
     target = HandArchive(source.root.with_name("target"))
     target.put(at("09:30:00"), trade(1))
     target.say(events.REPLAY_BEGUN, {**order(source).to_data(), "speed": 2.0, "held": 0}, at("10:00:00", "20261128"))
-    refuse_held_day(target.root, order(source))
+    refuse_held_days(target.root, order(source))
     with pytest.raises(UsageError, match="another symbols"):
-        refuse_held_day(target.root, order(source, symbol=["005930"]))
+        refuse_held_days(target.root, order(source, symbol=["005930"]))
     with pytest.raises(UsageError, match="another from, to"):
-        refuse_held_day(target.root, order(source, from_time="09:00", to_time="10:00"))
+        refuse_held_days(target.root, order(source, from_time="09:00", to_time="10:00"))
     target.say(events.REPLAY_ENDED, {"day": DAY}, at("10:00:01", "20261128"))
     with pytest.raises(UsageError, match="already, whole"):
-        refuse_held_day(target.root, order(source))
+        refuse_held_days(target.root, order(source))
 
 
 def test_what_another_day_told_says_nothing_of_this_one(source: HandArchive) -> None:
     target = HandArchive(source.root.with_name("target"))
     target.put(at("09:30:00", "20261120"), trade(1))
-    target.say(events.REPLAY_ENDED, {"day": "20261120"}, at("10:00:00", "20261128"))
-    refuse_held_day(target.root, order(source))
+    for event in (events.REPLAY_BEGUN, events.REPLAY_ENDED):
+        target.say(event, {"day": "20261120"}, at("10:00:00", "20261128"))
+    refuse_held_days(target.root, order(source))
 
 
 def test_the_settings_of_a_replay_ask_no_broker_serve_nothing_and_delete_nothing(tmp_path: Path) -> None:

@@ -131,10 +131,12 @@ class Replay:
         self._holes = holes = Holes(order.source, choice, MARKS, stream.seals)
         self._tell(events.REPLAY_BEGUN, {**order.to_data(), "speed": order.speed, "held": self._skipped})
         self._give(stream)
-        for telling in holes.tellings():
+        for telling in holes.gaps():
             self._tell(telling.event, telling.data, telling.severity)
         for filled in holes.filled():
             self._fill(filled)
+        for telling in holes.last_words():
+            self._tell(telling.event, telling.data, telling.severity)
         self._settle()
         self._tell(events.REPLAY_ENDED, self._ended(), events.WARNING if self._refused() or self._findings() else events.INFO)
         self._drain()

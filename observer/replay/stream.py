@@ -1,35 +1,40 @@
 """A day of an archive as one stream of its records, in the order in which they were received.
 
-    scalp  interval ─┬ 09_31_00.jsonl     ─┐
-                     ├ 09_31_00.2.jsonl   ─┼ by receive time ─┐
-                     └ 09_31_00.64.jsonl  ─┘                  ├ by receive time ──▶ lines
-    swing  interval ── 09_00.jsonl ───────────────────────────┘
+    scalp ─┬ 09_30_00.2.jsonl  ─┐
+           ├ 09_31_00.jsonl    ─┼ by receive time ─┐
+           ├ 09_31_00.64.jsonl ─┘                  │
+           └ 09_32_00.jsonl    … not opened before its time has come
+                                                   ├ by receive time ──▶ lines
+    swing ── 09_00.jsonl ──────────────────────────┘
+
+How long an interval was is not written down: `[archive] roll` may have been changed within the day, and then intervals overlap. So a
+file is opened when everything that was received before its interval began was given, and no sooner.
 
 Guarantees: every whole line of the day's files that is a record, of what was chosen, comes once; the lines of one file come
 in its order, also where the clock was set back within it; where no file has such a step, all come in order of receive time,
 and those of one session in its order, also at one moment. What cannot be read is told as a finding and the rest goes on. A slice
-of each file of the present interval and the lines of one moment are in memory, never more. What filled holes later is not in it.
+of each file that overlaps the present time and the lines of one moment are in memory, never more. What filled holes later is not in it.
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from heapq import merge
+from heapq import heappop, heappush, merge
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
 from observer.archive.findings import Finding
-from observer.archive.layout import DATA_TRACKS, content_path, list_days, list_files, parse_segment
+from observer.archive.layout import DATA_TRACKS, content_path, in_order, list_days, list_files, parse_segment
 from observer.archive.lines import WholeLines
 from observer.archive.opening import size_at
 from observer.archive.seals import read_seals
 from observer.archive.system_records import read_system
-from observer.clock import day_start_ns, kst_text
+from observer.clock import SECOND_NS, day_start_ns, kst_text
 from observer.model import events
 
 SHOWN_A_FILE = 5
@@ -81,6 +86,21 @@ class Line(NamedTuple):
     head: re.Match[bytes]
 
 
+class _Opened(NamedTuple):
+    """A file of which a moment waits to be given.
+
+    Attributes:
+        recv, lines: the moment.
+        number: keeps files with the same one apart, and in their order.
+        moments: those that follow.
+    """
+
+    recv: bytes
+    number: int
+    lines: list[Line]
+    moments: Iterator[tuple[bytes, Iterator[Line]]]
+
+
 @lru_cache
 def line_of(track: str) -> re.Pattern[bytes]:
     """What a data line of ``track`` is, without its newline, with the groups session, seq, ts, recv, source, tr, symbol and rest."""
@@ -128,14 +148,9 @@ class DayStream:
         return merge(*(self._track(track) for track in self._choice.tracks), key=_in_turn)
 
     def _track(self, track: str) -> Iterator[Line]:
-        intervals: dict[int, list[tuple[int, str]]] = {}
-        for path in self._files:
-            name = parse_segment(path)
-            if name is not None and name.track == track:
-                intervals.setdefault(name.start_s, []).append((name.number, path))
-        for start_s in sorted(intervals):
-            files = [self._lines(path, track) for _, path in sorted(intervals[start_s])]
-            yield from files[0] if len(files) == 1 else _by_receive_time(files)
+        named = ((path, parse_segment(path)) for path in sorted(self._files, key=in_order))
+        begins = ((path, name.start_s) for path, name in named if name is not None and name.track == track)
+        return _by_receive_time((kst_text(start_s * SECOND_NS).encode(), self._lines(path, track)) for path, start_s in begins)
 
     def _lines(self, path: str, track: str) -> Iterator[Line]:
         whole, number, bad = WholeLines(self._root / path, slice_bytes=SLICE_BYTES), 0, 0
@@ -205,11 +220,30 @@ def day_files(root: Path, day: str, tracks: tuple[str, ...] = DATA_TRACKS, *, fi
     return [path for path, name in named if name is not None and name.track in tracks and bool(name.hole) is filled]
 
 
-def _by_receive_time(files: list[Iterator[Line]]) -> Iterator[Line]:
-    """The lines of the files of one interval; a moment's come together, as they may lie in several of the files."""
-    moments = ((recv, list(lines)) for recv, lines in merge(*(groupby(file, _recv) for file in files), key=_recv))
-    for _, one in groupby(moments, _recv):
-        yield from _of_one_moment([lines for _, lines in one])
+def _by_receive_time(files: Iterable[tuple[bytes, Iterator[Line]]]) -> Iterator[Line]:
+    """The lines of the files of one track; a moment's come together, as they may lie in several of the files.
+
+    Args:
+        files: the begin of its interval, before which nothing in it was received, and its lines, of each file; by begin.
+    """
+    later = deque(files)
+    opened: list[_Opened] = []  # a heap
+    while opened or later:
+        while later and (not opened or later[0][0] <= opened[0].recv):
+            _go_on(opened, -len(later), groupby(later.popleft()[1], _recv))
+        one: list[_Opened] = []
+        while opened and opened[0].recv == (one or opened)[0].recv:
+            one.append(heappop(opened))
+        yield from _of_one_moment([file.lines for file in one])
+        for file in one:
+            _go_on(opened, file.number, file.moments)
+
+
+def _go_on(opened: list[_Opened], number: int, moments: Iterator[tuple[bytes, Iterator[Line]]]) -> None:
+    """Read the next moment of a file, if it has one."""
+    for recv, lines in moments:
+        heappush(opened, _Opened(recv, number, list(lines), moments))
+        return
 
 
 def _of_one_moment(files: list[list[Line]]) -> Iterator[Line]:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 from observer import __version__
 from observer.archive.findings import Finding
 from observer.archive.layout import parse_segment
+from observer.archive.opening import open_content
 from observer.archive.root import read_marker
 from observer.board import unpack
 from observer.clock import SECOND_NS, kst_text, mono_ns, wall_ns
@@ -131,10 +132,12 @@ class Replay:
         self._holes = holes = Holes(order.source, choice, MARKS, stream.seals)
         self._tell(events.REPLAY_BEGUN, {**order.to_data(), "speed": order.speed, "held": self._skipped})
         self._give(stream)
-        for telling in holes.tellings():
+        for telling in holes.gaps():
             self._tell(telling.event, telling.data, telling.severity)
         for filled in holes.filled():
             self._fill(filled)
+        for telling in holes.last_words():
+            self._tell(telling.event, telling.data, telling.severity)
         self._settle()
         self._tell(events.REPLAY_ENDED, self._ended(), events.WARNING if self._refused() or self._findings() else events.INFO)
         self._drain()
@@ -197,7 +200,9 @@ class Replay:
             if time.monotonic() >= again and self._producer.send_fill(fill):
                 again = time.monotonic() + FILL_AGAIN_S
             self._wait()
-        if (self._target / filled.path).read_bytes() != filled.data:
+        with open_content(self._target / filled.path) as file:  # a janitor may have compressed it before the replay was interrupted
+            there = file.read()
+        if there != filled.data:
             raise TargetError(f"{self._target / filled.path} is another one than that of the source", "name an empty directory with --to")
         self._filled_records += filled.records
 

@@ -241,7 +241,7 @@ class Crew:
                 self._top_up(now)
                 if self._pool.made(producer) > known:  # else a successor would know no more, and use up one of the last
                     log.info("%s is recycled: few of the lanes it knows are left", instance)
-                    self.end(instance, now, self.settings.config.supervisor.stop_timeout / 2)
+                    self.end(instance, now, self.settings.config.supervisor.stop_timeout)
 
     def _ended(self, member: Member, now: float) -> None:
         status = member.child.exit_code or 0

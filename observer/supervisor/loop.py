@@ -240,8 +240,9 @@ class Supervisor:
             self._bind(now)
         if any(map(is_collector, changed)):
             self._board.cell("supervisor.reloaded").set(mono_ns())
+        patience = max(old.config.supervisor.stop_timeout, fresh.config.supervisor.stop_timeout)  # it drains by the one it knows
         for instance in changed & self._crew.members.keys():
-            self._crew.end(instance, now, fresh.config.supervisor.stop_timeout / 2)
+            self._crew.end(instance, now, patience)
 
     def _bind(self, now: float) -> None:
         """Bind the HTTP address; a busy one is a fault of a running service and is tried again. Only a janitor serves it."""

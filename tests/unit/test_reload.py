@@ -6,13 +6,17 @@ import ast
 from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from observer.board import Board
 from observer.collectors import COLLECTOR
 from observer.config import Config, ScalpConfig, SupervisorConfig, SwingConfig
 from observer.errors import ConfigError
+from observer.roles.collector import DRAIN_SHARE
+from observer.supervisor.loop import Supervisor
 from observer.supervisor.reload import _CONCERNS, changed_roles
 from tests.board_scene import settings_in
 
@@ -153,3 +157,18 @@ def test_a_session_is_not_ended_for_the_patience_of_the_supervisor(tmp_path: Pat
     old = settings_in(tmp_path, Config())
     patient = SupervisorConfig(heartbeat_timeout=60.0, restart_backoff=(1.0,))
     assert changed_roles(old, replace(old, config=Config(supervisor=patient))) == {JANITOR}
+
+
+@pytest.mark.parametrize(("old", "new"), [(20.0, 20.0), (20.0, 5.0), (5.0, 20.0)])
+def test_a_collector_that_a_reload_ends_has_time_to_drain_by_the_configuration_that_it_knows(
+    tmp_path: Path, old: float, new: float
+) -> None:
+    patience: list[float] = []
+    before, fresh = (settings_in(tmp_path, replace(Config(), supervisor=SupervisorConfig(stop_timeout=each))) for each in (old, new))
+    member = SimpleNamespace(lifecycle=SimpleNamespace())
+    crew = SimpleNamespace(
+        members={COLLECTOR: member}, event=lambda _kind: None, end=lambda _name, _now, seconds: patience.append(seconds), listening=None
+    )
+    supervisor = SimpleNamespace(_settings=before, _crew=crew, _board=Board([COLLECTOR]))
+    Supervisor._take(cast(Supervisor, supervisor), fresh, {COLLECTOR}, 0.0)
+    assert patience and patience[0] > DRAIN_SHARE * old

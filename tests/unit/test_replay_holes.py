@@ -15,7 +15,7 @@ from observer.clock import SECOND_NS, day_start_ns
 from observer.gaps.holes import TickHole, poll_hole_id
 from observer.gaps.lines import archive_lines, checked
 from observer.model import events
-from observer.replay.holes import Holes, Telling
+from observer.replay.holes import NOT_ALONG, Holes, Telling
 from observer.replay.stream import Choice
 from tests.hand_archive import DAY, HandArchive, at
 from tests.unit.test_gap_lines import BAR, ROW
@@ -23,6 +23,7 @@ from tests.unit.test_gap_lines import BAR, ROW
 START = day_start_ns(DAY)
 WHOLE = Choice(DAY, DATA_TRACKS, (), START, START + 86_400 * SECOND_NS)
 TOLD_AT = at("16:00:00")
+MINUTE = 60 * SECOND_NS
 
 
 def tick_hole(minute: int, symbol: str = "005930", date: str = DAY) -> TickHole:
@@ -66,8 +67,19 @@ def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path / "archive")
 
 
+def tellings(holes: Holes) -> list[Telling]:
+    """What is told besides what goes with the files, when those were read."""
+    gaps, _, last = list(holes.gaps()), list(holes.filled()), list(holes.last_words())
+    return gaps + last
+
+
 def told(holes: Holes) -> list[tuple[str, str]]:
-    return [(telling.event, telling.data["hole"]) for telling in holes.tellings()]
+    return [(telling.event, telling.data["hole"]) for telling in tellings(holes)]
+
+
+def not_along(hole: TickHole, records: int = 0) -> dict[str, Any]:
+    """What is told of a hole when not all that filled it goes along."""
+    return {"hole": hole.id, "tr": hole.tr, "symbol": hole.symbol, "reason": NOT_ALONG, "volume": None, "records": records}
 
 
 def test_each_file_of_a_hole_goes_along_under_its_own_session_with_what_was_told_with_it(scene: Scene) -> None:
@@ -101,7 +113,7 @@ def test_holes_that_nothing_filled_are_told_as_they_were(scene: Scene) -> None:
     scene.gap(open_one)
     data = scene.state(events.GAP_UNFILLABLE, unfillable, reason="too far back")
     holes = scene.holes()
-    assert list(holes.tellings()) == [
+    assert tellings(holes) == [
         Telling(events.GAP, events.INFO, open_one.to_data("lost_ticks")),
         Telling(events.GAP, events.INFO, unfillable.to_data("lost_ticks")),
         Telling(events.GAP_UNFILLABLE, events.WARNING, data),
@@ -116,10 +128,10 @@ def test_missed_polls_are_told_for_the_symbols_that_were_chosen(scene: Scene) ->
         "from": due[:19] + ".000000+09:00", "to": "2026-11-23T09:40:00.000000+09:00",
     }  # fmt: skip
     scene.archive.say(events.GAP, data, TOLD_AT)
-    [telling] = scene.holes(WHOLE._replace(symbols=("005930",))).tellings()
+    [telling] = tellings(scene.holes(WHOLE._replace(symbols=("005930",))))
     assert (telling.severity, telling.data["symbols"]) == (events.CRITICAL, ["005930"])
     assert poll_hole_id(telling.data["tr"], "005930", telling.data["due"])
-    assert list(scene.holes(WHOLE._replace(tracks=("scalp",))).tellings()) == []
+    assert tellings(scene.holes(WHOLE._replace(tracks=("scalp",)))) == []
 
 
 def test_holes_of_another_day_symbol_track_or_time_stay_where_they_are(scene: Scene) -> None:
@@ -134,6 +146,71 @@ def test_holes_of_another_day_symbol_track_or_time_stay_where_they_are(scene: Sc
     assert [filled.told["hole"] for filled in holes.filled()] == [wanted.id]
     nothing = scene.holes(choice._replace(tracks=("swing",)))
     assert (told(nothing), list(nothing.filled())) == ([], [])
+
+
+def test_what_filled_a_hole_goes_along_with_it_wherever_in_its_interval_the_choice_begins_or_ends(scene: Scene) -> None:
+    hole = scene.gap(tick_hole(31))
+    path = scene.fill(hole)
+    scene.state(events.GAP_FILLED, hole, path=path)
+    holes = scene.holes(WHOLE._replace(start_ns=at("09:31:01")))
+    assert [(filled.path, filled.event) for filled in holes.filled()] == [(path, events.GAP_FILLED)]
+    assert told(holes) == [(events.GAP, hole.id)]
+
+
+def test_what_filled_a_hole_that_is_not_told_stays_where_it_is(scene: Scene) -> None:
+    hole = scene.gap(tick_hole(31))
+    scene.state(events.GAP_FILLED, hole, path=scene.fill(hole))
+    for choice in (WHOLE._replace(start_ns=at("09:31:00") - MINUTE, end_ns=at("09:31:00")), WHOLE._replace(start_ns=at("09:31:02"))):
+        holes = scene.holes(choice)
+        assert (list(holes.filled()), told(holes)) == ([], [])
+    later = tick_hole(32)
+    path = filled_path(at("09:30:00") // SECOND_NS, later.id)  # of an interval of five minutes, before the hole
+    scene.archive.append(path, rows(later))
+    scene.gap(later)
+    early = scene.holes(WHOLE._replace(end_ns=at("09:31:30")))
+    assert [filled.told["hole"] for filled in early.filled()] == [hole.id]
+    assert told(early) == [(events.GAP, hole.id)]
+
+
+def test_a_hole_whose_file_is_gone_or_cannot_be_read_is_never_told_as_filled(scene: Scene) -> None:
+    gone, unreadable = scene.gap(tick_hole(31)), scene.gap(tick_hole(32))
+    for hole in (gone, unreadable):
+        scene.state(events.GAP_FILLED, hole, path=scene.fill(hole))
+    (scene.archive.root / filled_path(gone.from_ns // SECOND_NS, gone.id)).unlink()
+    place = scene.archive.root / filled_path(unreadable.from_ns // SECOND_NS, unreadable.id)
+    place.with_name(f"{place.name}.zst").write_bytes(b"no frame")
+    place.unlink()
+    holes = scene.holes()
+    assert list(holes.filled()) == []
+    assert [(last.event, last.severity, last.data) for last in holes.last_words()] == [
+        (events.GAP_UNFILLABLE, events.WARNING, not_along(gone)),
+        (events.GAP_UNFILLABLE, events.WARNING, not_along(unreadable)),
+    ]
+    assert len(holes.findings) == 1
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_hole_of_which_one_file_of_two_is_gone_is_told_with_the_other_as_unfillable(scene: Scene, gone: int) -> None:
+    hole = scene.gap(tick_hole(31))
+    parts = [scene.fill(hole), scene.fill(hole, 2)]
+    scene.state(events.GAP_UNFILLABLE, hole, reason="out of reach", path=parts[0])
+    scene.state(events.GAP_FILLED, hole, path=parts[1])
+    (scene.archive.root / parts[gone]).unlink()
+    holes = scene.holes()
+    [filled] = holes.filled()
+    assert (filled.path, filled.event) == (parts[1 - gone], events.GAP_UNFILLABLE)
+    assert filled.told == {**not_along(hole, 3), "source": "FHPST01060000"}
+    assert told(holes) == [(events.GAP, hole.id)]
+
+
+def test_a_hole_of_whose_file_a_line_was_left_out_is_told_as_unfillable(scene: Scene) -> None:
+    hole = scene.gap(tick_hole(31))
+    path = scene.fill(hole)
+    scene.state(events.GAP_FILLED, hole, path=path)
+    place = scene.archive.root / path
+    place.write_bytes(place.read_bytes().replace(b'"acml_vol":1,', b'"acml_vol":-1,'))
+    [filled] = scene.holes().filled()
+    assert (filled.event, filled.told) == (events.GAP_UNFILLABLE, {**not_along(hole, 2), "source": "FHPST01060000"})
 
 
 def test_a_file_of_which_nothing_was_told_is_told_as_filled_with_what_it_holds(scene: Scene) -> None:
@@ -164,4 +241,4 @@ def test_rows_that_are_not_well_formed_are_counted_and_lines_that_are_none_or_mi
 def test_a_malformed_event_says_nothing(scene: Scene) -> None:
     scene.archive.say(events.GAP, {"kind": "ticks"}, TOLD_AT)
     scene.archive.say(events.GAP_FILLED, {}, TOLD_AT)
-    assert list(scene.holes().tellings()) == []
+    assert tellings(scene.holes()) == []

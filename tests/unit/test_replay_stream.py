@@ -32,12 +32,23 @@ def identities(lines: list[Line]) -> list[tuple[str, bytes, int]]:
     return [(line.track, line.session, line.seq) for line in lines]
 
 
-Put = tuple[str, int, int, str]
+Put = tuple[str, int, int, str, int]
 NUMBERS = (1, 2, 64, 65)
+LENGTHS = (60, 300, 3600)  # `[archive.roll]` was changed within the day
+TIMES = st.integers(0, 5 * 60_000) | st.integers(0, 5).map(lambda minute: minute * 60_000)
 puts = st.lists(
-    st.tuples(st.sampled_from(DATA_TRACKS), st.integers(0, 5 * 60_000), st.sampled_from(NUMBERS), st.sampled_from((COLLECTOR, OTHER))),
+    st.tuples(st.sampled_from(DATA_TRACKS), TIMES, st.sampled_from(NUMBERS), st.sampled_from((COLLECTOR, OTHER)), st.sampled_from(LENGTHS)),
     max_size=60,
 )
+
+
+def put(archive: HandArchive, count: int, one: Put) -> str:
+    """Append a trade to the file it belongs to by the length of its interval, seconds; returns the file's path."""
+    track, ms, number, session, length_s = one
+    recv = at("09:30:00") + ms * 1_000_000
+    path = segment_path(track, interval_start_s(recv, length_s), number)
+    archive.append(path, archive.data_line(recv, trade(count), track, session))
+    return path
 
 
 @given(puts)
@@ -45,8 +56,8 @@ def test_files_of_any_number_come_as_one_stream_by_receive_time_and_each_record_
     tmp_path_factory: pytest.TempPathFactory, made: list[Put]
 ) -> None:
     archive = HandArchive(tmp_path_factory.mktemp("a") / "archive")
-    for count, (track, ms, number, session) in enumerate(sorted(made, key=lambda put: put[1])):
-        archive.put(at("09:30:00") + ms * 1_000_000, trade(count), track, session, number=number)
+    for count, one in enumerate(sorted(made, key=lambda each: each[1])):
+        put(archive, count, one)
     lines, found = lines_of(archive.root)
     assert [line.recv for line in lines] == sorted(line.recv for line in lines)
     assert len(set(identities(lines))) == len(lines) == len(made)
@@ -63,13 +74,25 @@ def test_the_lines_of_one_file_keep_their_order_also_where_the_clock_was_set_bac
 ) -> None:
     archive = HandArchive(tmp_path_factory.mktemp("a") / "archive")
     written: dict[str, list[int]] = {}
-    for count, (track, ms, number, session) in enumerate(made):
-        path = archive.put(at("09:30:00") + ms * 1_000_000, trade(count), track, session, number=number)
-        written.setdefault(path, []).append(archive.seqs[session, track])
+    for count, one in enumerate(made):
+        track, _, _, session, _ = one
+        written.setdefault(put(archive, count, one), []).append(archive.seqs[session, track])
     lines, _ = lines_of(archive.root)
     assert len(set(identities(lines))) == len(lines) == len(made)
     for path, seqs in written.items():
         assert [line.seq for line in lines if line.path == path] == seqs
+
+
+def test_intervals_that_overlap_come_by_receive_time_and_none_is_opened_before_its_time_has_come(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path / "a")
+    for minute in range(4):
+        last = put(archive, minute, ("scalp", minute * 60_000 + 10_000, 1, COLLECTOR, 60))
+    for count, ms in enumerate((130_000, 230_000)):
+        put(archive, 10 + count, ("scalp", ms, 2, OTHER, 300))
+    lines = iter(DayStream(archive.root, WHOLE, lambda: None))
+    assert [next(lines).recv[11:19] for _ in range(4)] == [b"09:30:10", b"09:31:10", b"09:32:10", b"09:32:10"]
+    (archive.root / last).unlink()
+    assert [line.recv[11:19] for line in lines] == [b"09:33:50"], "the last minute was not opened yet"
 
 
 def test_records_of_one_moment_in_two_files_come_in_the_order_of_their_session(tmp_path: Path) -> None:

@@ -6,21 +6,22 @@ import contextlib
 import os
 from pathlib import Path
 
-from observer.archive.layout import PART, holds, parse_segment
+from observer.archive.layout import PART, holds
 from observer.archive.root import make_dirs
 from observer.archive.sealing import seal_in_slices
-from observer.archive.seals import Seal, read_seals
+from observer.archive.seals import Seal, SealBook
 from observer.archive.segment import FILE_MODE
 from observer.paths import sync_dir
 
 
-def write_filled(root: Path, path: str, data: bytes) -> Seal | None:
+def write_filled(root: Path, path: str, data: bytes, sealed: SealBook) -> Seal | None:
     """Write ``data`` to ``path``, durably. A file that is sealed stays as it is; of one that is not nobody was told yet.
 
     Args:
         root: the archive.
         path: relative.
         data: whole lines.
+        sealed: the seals of the archive.
 
     Returns:
         What the file holds; None when it is compressed, and so was sealed long ago.
@@ -30,8 +31,7 @@ def write_filled(root: Path, path: str, data: bytes) -> Seal | None:
     """
     if holds(root, path) and not (root / path).exists():
         return None
-    name = parse_segment(path)
-    if name is None or path not in read_seals(root, [name.day]):
+    if sealed.find(path) is None:
         _write(root / path, root, data)
     seal = None
     for step in seal_in_slices(root, path, None, recovered=False, suspect=False):

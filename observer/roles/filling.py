@@ -46,7 +46,7 @@ class Filling:
         done = self._board.cell(f"flow.{producer}.scalp.filled")
         if store.name != ARCHIVE or done.get() >= pack(fill.incarnation, fill.number):
             return
-        seal = write_filled(store.path, fill.path, fill.data)
+        seal = write_filled(store.path, fill.path, fill.data, store.sink.sealed)
         event, told = fill.event, {**fill.told, "path": fill.path}
         if seal is not None and seal.lines != fill.data.count(b"\n"):  # sealed by another attempt: what counts is what is there
             event, told = events.GAP_UNFILLABLE, {**told, "reason": OTHER_FILL, "volume": None, "records": seal.lines}

@@ -9,6 +9,7 @@ import pytest
 from observer.archive.compression import compress_in_slices
 from observer.archive.filled import write_filled
 from observer.archive.layout import PART
+from observer.archive.seals import Seal, SealBook
 from observer.archive.verify import verify_days
 from tests.hand_archive import DAY, HandArchive, at, trade
 
@@ -27,16 +28,20 @@ def lines(archive: HandArchive, *numbers: int) -> bytes:
     return b"".join(made).replace(b'"quality":[]', b'"quality":["backfill"]')
 
 
+def write(archive: HandArchive, data: bytes) -> Seal | None:
+    return write_filled(archive.root, PATH, data, SealBook(archive.root))
+
+
 def test_one_that_nobody_was_told_of_is_replaced_and_one_that_is_sealed_stays(archive: HandArchive) -> None:
     first, second = lines(archive, 1), lines(archive, 1, 2)
     target = archive.root / PATH
     target.parent.mkdir(parents=True)
     target.with_name(target.name + PART).write_bytes(b"half a li")
     for data in (first, second):
-        seal = write_filled(archive.root, PATH, data)
+        seal = write(archive, data)
         assert seal is not None and (seal.bytes, target.read_bytes()) == (len(data), data)
-    archive.seal(PATH, at("11:00:01"))
-    kept = write_filled(archive.root, PATH, first)
+    archive.seal(PATH, at("11:00:01", "20261130"))  # by an `observer backfill` of the day, a week later
+    kept = write(archive, first)
     assert kept is not None and (kept.lines, target.read_bytes()) == (2, second)
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
@@ -44,12 +49,12 @@ def test_one_that_nobody_was_told_of_is_replaced_and_one_that_is_sealed_stays(ar
 def test_compressed_it_is_left_alone_and_proven_like_any_other(archive: HandArchive) -> None:
     archive.seal(archive.put(at("09:31:05"), trade(1)), at("10:00:00"))
     data = lines(archive, 1, 2)
-    assert write_filled(archive.root, PATH, data) is not None
+    assert write(archive, data) is not None
     filled = archive.seal(PATH, at("11:00:01"))
     assert verify_days(archive.root, [DAY]).problems == []
     for _ in compress_in_slices(archive.root, filled):
         pass
     assert not (archive.root / PATH).exists() and (archive.root / f"{PATH}.zst").exists()
     assert verify_days(archive.root, [DAY]).problems == []
-    assert write_filled(archive.root, PATH, data) is None
+    assert write(archive, data) is None
     assert not (archive.root / PATH).exists()

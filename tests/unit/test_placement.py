@@ -787,7 +787,7 @@ def test_what_filled_a_hole_is_a_file_an_event_and_a_seal_and_only_then_acknowle
     assert (scene.archive / fill.path).read_bytes() == fill.data
     system = b"".join(path.read_bytes() for path in scene.archive.glob("system/2*.jsonl"))
     assert system.count(b'"event":"gap_filled"') == 1 and b'"path":"%b"' % fill.path.encode() in system
-    assert read_seals(scene.archive, [fill.path.split("/")[1]])[fill.path].lines == 2
+    assert read_seals(scene.archive, fill.path.split("/")[1])[fill.path].lines == 2
 
 
 def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
@@ -856,7 +856,7 @@ def test_a_file_that_filled_a_hole_and_was_never_told_is_sealed_by_the_next_writ
     _kill(scene)
     scene.begin_writer()
     day = fill.path.split("/")[1]
-    scene.until(lambda: fill.path in read_seals(scene.archive, [day]))
+    scene.until(lambda: fill.path in read_seals(scene.archive, day))
     scene.put(fill._replace(data=fill.data + fill.data))
     scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
     assert path.read_bytes() == fill.data

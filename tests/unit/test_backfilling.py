@@ -295,7 +295,7 @@ def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(f
 
 def write(filling: Filling, archive: HandArchive, fill: Fill, told_ns: int) -> None:
     """What the writer does with a fill."""
-    assert write_filled(archive.root, fill.path, fill.data, SealBook(archive.root)) is not None
+    assert write_filled(archive.root, fill.path, fill.data, SealBook(archive.root)).seal is not None
     archive.say(fill.event, {**fill.told, "path": fill.path}, told_ns)
     archive.seal(fill.path, told_ns + 1)
 

@@ -44,7 +44,7 @@ def archive(tmp_path: Path) -> HandArchive:
 def put(archive: HandArchive, part: int, rows: list[Snapshot]) -> str:
     """A sealed part."""
     path = filled_path(START_S, HOLE, part)
-    assert write_filled(archive.root, path, archive_lines(HOLE, part, "005930", DAY, rows), SealBook(archive.root)) is not None
+    assert write_filled(archive.root, path, archive_lines(HOLE, part, "005930", DAY, rows), SealBook(archive.root)).seal is not None
     archive.seal(path, at("11:00:01"))
     return path
 

@@ -799,6 +799,27 @@ def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
     assert path.read_bytes() == fill.data
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_filled_a_hole_and_was_changed_since_stays_damage_when_the_hole_comes_again(scene: Scene, gone: bool) -> None:
+    fill = fill_of(scene)
+    scene.put(fill)
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    path, day = scene.archive / fill.path, fill.path.split("/")[1]
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(fill.data.replace(b"61000", b"71000"))
+    scene.put(fill._replace(number=2))
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 2))
+    scene.settled()
+    system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
+    sealed = [line for line in system.splitlines() if b'"segment_sealed"' in line and fill.path.encode() in line]
+    assert len(sealed) == 1
+    assert (b"is gone or damaged" in system) == gone
+    what = "is missing" if gone else "is not what was sealed"
+    assert [what in problem.what for problem in verify_days(scene.archive, [day]).problems if problem.path == fill.path] == [True]
+
+
 def test_on_the_fallback_no_hole_is_filled_and_it_is_taken_when_it_is_sent_again(scene: Scene, disk: FaultyDisk) -> None:
     disk.break_all(errno.EROFS)
     scene.send(5)

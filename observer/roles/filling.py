@@ -54,6 +54,7 @@ class Filling:
             event, told = events.GAP_UNFILLABLE, {**told, "reason": reason, "volume": None, "records": lies.lines}
         seq = self._say(event, events.INFO if event == events.GAP_FILLED else events.WARNING, told)
         if lies.seal is not None:
+            store.sink.was_sealed(fill.path)
             self._say(events.SEGMENT_SEALED, events.INFO, lies.seal.to_data())
         self._commit()
         if 0 < seq <= self._acknowledged():

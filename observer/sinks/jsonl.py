@@ -230,6 +230,10 @@ class JsonlFileSink:
         self._close_passed(now_ns)
         return self._queue.step()
 
+    def was_sealed(self, path: str) -> None:
+        """A file was written anew and sealed that may have been taken over, and so waits for its seal."""
+        self._queue.drop(path)
+
     @property
     def dirty(self) -> bool:
         """Whether anything written is not yet durable."""

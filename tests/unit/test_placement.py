@@ -780,6 +780,12 @@ def filled(scene: Scene) -> int:
     return scene.board.get("flow.collector.scalp.filled")
 
 
+def sealed_of(scene: Scene, path: str) -> list[bytes]:
+    """Each record of a seal of ``path``."""
+    system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
+    return [line for line in system.splitlines() if b'"segment_sealed"' in line and path.encode() in line]
+
+
 def test_what_filled_a_hole_is_a_file_an_event_and_a_seal_and_only_then_acknowledged(scene: Scene) -> None:
     fill = fill_of(scene)
     scene.put(fill)
@@ -799,6 +805,21 @@ def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
     assert path.read_bytes() == fill.data
 
 
+def test_a_file_that_filled_a_hole_and_waits_for_its_seal_is_sealed_as_it_is_when_the_hole_comes_again(scene: Scene) -> None:
+    fill = fill_of(scene)
+    path = scene.archive / fill.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(fill.data.replace(b"61000", b"71000"))
+    _kill(scene)
+    scene.begin_writer()
+    scene.put(fill)
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    scene.settled()
+    scene.until(lambda: scene.writer.placement.recording is not None and scene.writer.placement.recording.quiet)
+    assert path.read_bytes() == fill.data
+    assert len(sealed_of(scene, fill.path)) == 1
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_file_that_filled_a_hole_and_was_changed_since_stays_damage_when_the_hole_comes_again(scene: Scene, gone: bool) -> None:
     fill = fill_of(scene)
@@ -813,8 +834,7 @@ def test_a_file_that_filled_a_hole_and_was_changed_since_stays_damage_when_the_h
     scene.until(lambda: filled(scene) == pack(COLLECTOR, 2))
     scene.settled()
     system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
-    sealed = [line for line in system.splitlines() if b'"segment_sealed"' in line and fill.path.encode() in line]
-    assert len(sealed) == 1
+    assert len(sealed_of(scene, fill.path)) == 1
     assert (b"is gone or damaged" in system) == gone
     what = "is missing" if gone else "is not what was sealed"
     assert [what in problem.what for problem in verify_days(scene.archive, [day]).problems if problem.path == fill.path] == [True]

@@ -110,7 +110,7 @@ def _same_interval(other: SegmentName | None, name: SegmentName) -> bool:
 def _seal_unsealed(root: Path, beside: list[str], day: str) -> Iterator[Merged | None]:
     """A merge that was interrupted after the rename left a file that nobody sealed."""
     merged = [path for path in beside if (name := parse_segment(path)) and name.number >= MERGED_FROM]
-    sealed = read_seals(root, [day]) if merged else {}
+    sealed = read_seals(root, day) if merged else {}
     for path in merged:
         if path in sealed:
             continue

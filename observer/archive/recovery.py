@@ -39,7 +39,7 @@ def unsealed_files(root: Path, now_ns: int) -> list[str]:
         OSError: the archive cannot be read.
     """
     days = {*list_days(root)[-2:], kst_day(now_ns)}
-    seals = read_seals(root, days)
+    seals = read_seals(root, min(days))
     names = {path: parse_segment(path) for path in list_files(root, days) if path not in seals}
     return [path for path, name in names.items() if name is not None]
 

@@ -125,6 +125,12 @@ class SealQueue:
         if self._seals:
             self._waiting.append((path, segment, recovered, suspect))
 
+    def drop(self, path: str) -> None:
+        """A file was sealed elsewhere: it is not to be sealed again, and what was begun of it may be of what it held before."""
+        if self._waiting and self._waiting[0][0] == path:
+            self._sealing = None
+        self._waiting = [each for each in self._waiting if each[0] != path]
+
     def step(self) -> Seal | None:
         """One slice of work; returns a seal whose record is now to be written, if one is done.
 

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from observer.archive.layout import in_order, names_in, parse_segment
+from observer.archive.layout import day_after, day_before, in_order, names_in, parse_segment
 from observer.archive.lines import WholeLines, scan
 from observer.delivery.batch import life_of, session_letter
 
@@ -66,20 +66,30 @@ def read_system(root: Path, events: Collection[str], days: Iterable[str] | None 
 def was_watched(root: Path, day: str) -> bool:
     """Whether a service told anything on ``day`` (``YYYYMMDD``), by the archive at ``root``.
 
-    What a filler and its writer told, who work where no service runs, says nothing about what was received.
+    What a filler and its writer told, who work where no service runs, says nothing about what was received. They may work over
+    midnight, and leave something of the writer alone on one of the days; a service may, too, on a day without trading.
 
     Raises:
         OSError: a file cannot be read.
     """
-    alone: set[str] = set()
-    writers: set[str] = set()
-    for path in _system_files(root, (day,)):
+    told: set[str] = set()
+    for session in _sessions(root, (day,)):
+        if session[0] not in (FILLER, WRITER):
+            return True
+        told.add(session)
+    writers = _lives(told, WRITER) - _lives(told, FILLER)
+    return bool(writers and writers - _lives(_sessions(root, (day_before(day), day_after(day))), FILLER))
+
+
+def _sessions(root: Path, days: Iterable[str]) -> Iterator[str]:
+    """Who told anything in the system files of ``days``."""
+    for path in _system_files(root, days):
         with suppress(FileNotFoundError):
-            for session in (session for facts in scan(root / path) for session, _, _ in facts.sessions):
-                if session[0] not in (FILLER, WRITER):
-                    return True
-                (alone if session[0] == FILLER else writers).add(life_of(session))
-    return bool(writers - alone)
+            yield from (session for facts in scan(root / path) for session, _, _ in facts.sessions)
+
+
+def _lives(sessions: Iterable[str], letter: str) -> set[str]:
+    return {life_of(session) for session in sessions if session[0] == letter}
 
 
 def _record_of(record: dict[str, Any]) -> SystemRecord:

@@ -185,7 +185,7 @@ class _Verification:
 
     def _note_unsealed(self, facts: FileFacts, name: SegmentName) -> None:
         half = f"ends with half a line, {facts.torn:,} bytes"
-        if facts.path == self._newest[name.track]:
+        if facts.path == self._newest.get(name.track):  # of a track of which only what filled holes is there, none
             self._note(facts.path, f"is the newest of its track and not sealed yet, {facts.lines:,} lines")
             if facts.torn:
                 self._note(facts.path, half, "it is being written, or the next start cuts it")

@@ -139,7 +139,7 @@ class DayStream:
         self._symbols = {symbol.encode() for symbol in choice.symbols}
         self._files = day_files(root, choice.day, choice.tracks)
         later = [day for day in list_days(root) if day >= choice.day]
-        self.seals = {path: seal for path, seal in read_seals(root, later).items() if _is_of(path, choice)}
+        self.seals = {path: seal for path, seal in read_seals(root, choice.day).items() if _is_of(path, choice)}
         self._miss_files(later)
         self.size = sum(size_at(root / path) for path in self._files)
 

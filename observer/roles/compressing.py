@@ -1,4 +1,7 @@
-"""Compression of old sealed files: the janitor says which one is next, in its note, and the writer does it while it has nothing else."""
+"""Compression of old sealed files: the janitor says which one is next, in its note, and the writer does it while it has nothing else.
+
+The order is the file's seal, so that the writer need not look for it: it may lie in any system file from the file's day to today.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from observer.archive.compression import NotSealedContentError, compress_in_slices, files_to_compress
-from observer.archive.layout import parse_segment
-from observer.archive.seals import read_seals
+from observer.archive.seals import Seal, read_seals
 from observer.archive.survey import held_files
 from observer.board import Board
 
@@ -30,14 +33,15 @@ class CompressionOrder:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._waiting: deque[str] = deque()
+        self._waiting: deque[Seal] = deque()
+        self._late: set[str] = set()
         self._list_at = 0.0
         self._since = 0.0
 
     @property
-    def next(self) -> str:
-        """The relative path of the file that is next; empty when there is none."""
-        return self._waiting[0] if self._waiting else ""
+    def next(self) -> dict[str, Any] | None:
+        """The seal of the file that is next, as `Seal.to_data` makes it; None when there is none."""
+        return self._waiting[0].to_data() if self._waiting else None
 
     def turn(self, now: float, today: str) -> None:
         """Look what is done, and now and then what there is to do.
@@ -49,15 +53,21 @@ class CompressionOrder:
         Raises:
             OSError: the archive cannot be read.
         """
-        while self._waiting and not (self._root / self._waiting[0]).exists():
+        while self._waiting and not (self._root / self._waiting[0].path).exists():
             self._waiting.popleft()
             self._since = now
         if self._waiting and now >= self._since + PATIENCE_S:
+            self._late.add(self._waiting[0].path)
             self._waiting.rotate(-1)
             self._since = now
         if now >= self._list_at:
             self._list_at, self._since = now + LIST_S, now
-            self._waiting = deque(files_to_compress(held_files(self._root), read_seals(self._root), today))
+            seals = read_seals(self._root)
+            chosen = files_to_compress(held_files(self._root), seals, today)
+            self._late &= set(chosen)
+            # Those that the writer did not do once stay behind, or they would keep the others from their turn for ever.
+            in_turn = sorted(chosen, key=self._late.__contains__)
+            self._waiting = deque(seals[path]._replace(ranges=[]) for path in in_turn)  # ranges may be many, and are not needed
 
 
 class Compressing:
@@ -82,7 +92,7 @@ class Compressing:
         if self._work is None:
             if now >= self._look_at:
                 self._look_at = now + LOOK_S
-                self._begin(now)
+                self._begin()
             return
         try:
             next(self._work)
@@ -96,20 +106,14 @@ class Compressing:
         """Leave what is under way; it is begun again, or gone on with, later."""
         self._work = None
 
-    def _begin(self, now: float) -> None:
+    def _begin(self) -> None:
         said = self._note.read() if self._note is not None else None
-        path = (said or {}).get("compress") or ""
-        name = parse_segment(path)
-        if name is None or path in self._never or path == self._done:
+        order = (said or {}).get("compress")
+        if order is None or order["path"] in self._never or order["path"] == self._done:
             return  # the janitor has not yet seen that it is done
-        self._path = path
-        try:
-            seal = read_seals(self._root, [name.day]).get(path)
-        except OSError as error:
-            self._give_up(error, now)
-            return
-        if seal is not None:
-            self._work = compress_in_slices(self._root, seal)
+        seal = Seal.from_data(order)
+        self._path = seal.path
+        self._work = compress_in_slices(self._root, seal)
 
     def _give_up(self, error: Exception, now: float) -> None:
         log.warning("%s is not compressed: %s", self._path, error)

@@ -12,6 +12,7 @@ from observer.model import events
 from observer.sinks.store import ARCHIVE, Store
 
 OTHER_FILL = "an earlier attempt left a file that has not as many records"
+GONE = "the file that an earlier attempt left is gone or damaged, and what was sealed is not written again: restore it from a copy"
 
 
 class Filling:
@@ -46,13 +47,15 @@ class Filling:
         done = self._board.cell(f"flow.{producer}.scalp.filled")
         if store.name != ARCHIVE or done.get() >= pack(fill.incarnation, fill.number):
             return
-        seal = write_filled(store.path, fill.path, fill.data)
+        lies = write_filled(store.path, fill.path, fill.data, store.sink.sealed)
         event, told = fill.event, {**fill.told, "path": fill.path}
-        if seal is not None and seal.lines != fill.data.count(b"\n"):  # sealed by another attempt: what counts is what is there
-            event, told = events.GAP_UNFILLABLE, {**told, "reason": OTHER_FILL, "volume": None, "records": seal.lines}
+        if lies.lines != fill.data.count(b"\n"):  # sealed by another attempt: what counts is what is there
+            reason = OTHER_FILL if lies.lines else GONE
+            event, told = events.GAP_UNFILLABLE, {**told, "reason": reason, "volume": None, "records": lies.lines}
         seq = self._say(event, events.INFO if event == events.GAP_FILLED else events.WARNING, told)
-        if seal is not None:
-            self._say(events.SEGMENT_SEALED, events.INFO, seal.to_data())
+        if lies.seal is not None:
+            store.sink.was_sealed(fill.path)
+            self._say(events.SEGMENT_SEALED, events.INFO, lies.seal.to_data())
         self._commit()
         if 0 < seq <= self._acknowledged():
             done.set(pack(fill.incarnation, fill.number))

@@ -200,8 +200,11 @@ class Replay:
             if time.monotonic() >= again and self._producer.send_fill(fill):
                 again = time.monotonic() + FILL_AGAIN_S
             self._wait()
-        with open_content(self._target / filled.path) as file:  # a janitor may have compressed it before the replay was interrupted
-            there = file.read()
+        try:
+            with open_content(self._target / filled.path) as file:  # a janitor may have compressed it before the replay was interrupted
+                there = file.read()
+        except FileNotFoundError:  # it was sealed there, and is gone: the writer does not write it a second time
+            there = b""
         if there != filled.data:
             raise TargetError(f"{self._target / filled.path} is another one than that of the source", "name an empty directory with --to")
         self._filled_records += filled.records

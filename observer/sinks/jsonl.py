@@ -17,10 +17,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from observer.archive.identity import expect_directory, identity_of
-from observer.archive.layout import holds, parse_segment, segment_path
+from observer.archive.layout import holds, segment_path
 from observer.archive.recovery import Newest, cut_away
 from observer.archive.sealing import SealQueue
-from observer.archive.seals import Seal, read_seals
+from observer.archive.seals import Seal, SealBook
 from observer.archive.segment import Segment, cut_to
 from observer.archive.slots import DOUBT, MOST_NUMBERS, Fresh, OpenSegment, SlotTable, slot_word
 from observer.board import SLOTS, TRACKS, Board, Cell
@@ -60,6 +60,7 @@ class JsonlFileSink:
             supervisor's sessions.
         newest: after `recover`: how far the producers came that recorded last.
         torn: after `recover`: bytes of torn tails that were cut, by path.
+        sealed: the seals of the archive.
     """
 
     name = "jsonl"
@@ -68,6 +69,7 @@ class JsonlFileSink:
         self.shown: dict[tuple[str, int, str], int] = {}
         self.newest: Newest = {}
         self.torn: dict[str, int] = {}
+        self.sealed = SealBook(root)
         self._root = root
         self._rolls = rolls
         self._board = board
@@ -76,7 +78,6 @@ class JsonlFileSink:
         self._slots = SlotTable(board, slots)
         self._open: dict[tuple[str, int], OpenSegment] = {}
         self._never_again: set[str] = set()
-        self._sealed_days: dict[str, dict[str, Seal]] = {}
         self._queue = SealQueue(root, seals)
         self._passed: dict[str, dict[str, int]] = {track: {} for track in TRACKS}
         self._stale: list[Cell] = []  # slots of files that recovery closed
@@ -229,6 +230,10 @@ class JsonlFileSink:
         self._close_passed(now_ns)
         return self._queue.step()
 
+    def was_sealed(self, path: str) -> None:
+        """A file was written anew and sealed that may have been taken over, and so waits for its seal."""
+        self._queue.drop(path)
+
     @property
     def dirty(self) -> bool:
         """Whether anything written is not yet durable."""
@@ -290,13 +295,7 @@ class JsonlFileSink:
         return entry
 
     def _is_sealed(self, path: str) -> bool:
-        if not self._seals or not holds(self._root, path):
-            return False
-        name = parse_segment(path)
-        assert name is not None
-        if name.day not in self._sealed_days:
-            self._sealed_days[name.day] = read_seals(self._root, [name.day])
-        return path in self._sealed_days[name.day]
+        return self._seals and holds(self._root, path) and self.sealed.find(path) is not None
 
     def _free_slot(self, track: str) -> int:
         used = self._used_slots(track)

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from observer.archive.filled import write_filled
+from observer.archive.seals import SealBook
 from observer.archive.verify import verify_days
 from observer.board import Board
 from observer.clock import SECOND_NS, kst_day, kst_seconds_text, wall_ns
@@ -298,7 +299,7 @@ def test_on_request_the_gaps_of_a_day_are_tried_again_that_could_not_be_filled(f
 
 def write(filling: Filling, archive: HandArchive, fill: Fill, told_ns: int) -> None:
     """What the writer does with a fill."""
-    assert write_filled(archive.root, fill.path, fill.data) is not None
+    assert write_filled(archive.root, fill.path, fill.data, SealBook(archive.root)).seal is not None
     archive.say(fill.event, {**fill.told, "path": fill.path}, told_ns)
     archive.seal(fill.path, told_ns + 1)
 

@@ -13,8 +13,10 @@ from observer.archive import fallback
 from observer.archive.fallback import ForeignFallback, claim, fallback_dir, held_bytes, note_suspects, suspects
 from observer.archive.faults import Found, Standing, why_not_return
 from observer.archive.identities import Identities
+from observer.archive.merge import merge_in_slices
 from observer.config import ArchiveConfig, Config
 from observer.paths import Paths
+from tests.hand_archive import HandArchive, at, trade
 
 MIB = 1024 * 1024
 
@@ -119,3 +121,13 @@ def test_what_is_held_and_its_gaps_make_up_the_whole(runs: list[tuple[int, int]]
     assert [seq for seq in asked if held.has("s", seq)] == [seq for seq in asked if seq in seqs]
     assert held.touch("s", asked[0], asked[-1]) == bool(seqs & set(asked))
     assert not held.has("t", first)
+
+
+@pytest.mark.parametrize("sealed_on", ["20261124", "20261130"])
+def test_a_merged_file_that_was_sealed_however_late_is_not_sealed_again(tmp_path: Path, sealed_on: str) -> None:
+    archive, held = HandArchive(tmp_path / "archive"), HandArchive(tmp_path / "fallback")
+    merged = archive.put(at("09:31:00"), trade(1), number=64)
+    archive.seal(merged, at("10:00:00", sealed_on))
+    path = held.put(at("09:31:01"), trade(2), seq=2)
+    made = [step.seal for step in merge_in_slices(archive.root, held.root, path, lambda _: None) if step is not None and step.seal]
+    assert [seal.path for seal in made] == [merged.replace(".64.", ".65.")]

@@ -15,6 +15,7 @@ from observer.board import SLOTS, Board
 from observer.clock import SECOND_NS
 from observer.delivery.batch import Batch, session_name
 from observer.sinks.jsonl import JsonlFileSink, LostError
+from tests.hand_archive import HandArchive
 
 ROLLS = {"swing": 3600, "scalp": 60, "system": 86400}
 LIFE = 0x7F3A
@@ -111,6 +112,21 @@ def test_what_comes_after_the_seal_goes_to_a_file_beside_it(tmp_path: Path, boar
     sink.write(batch(2))
     sink.commit()
     assert (tmp_path / segment_path("scalp", START)).read_bytes() == lines(OURS, 1, 1)
+    assert (tmp_path / segment_path("scalp", START, 2)).read_bytes() == lines(OURS, 2, 1)
+
+
+@pytest.mark.parametrize("days", [0, 1, 5])
+def test_what_belongs_to_a_file_that_an_earlier_writer_sealed_goes_to_a_file_beside_it(tmp_path: Path, board: Board, days: int) -> None:
+    first = make(tmp_path, board)
+    first.write(batch(1))
+    first.commit()
+    [seal] = seal_all(first, (START + 70) * SECOND_NS)
+    told_ns = (START + 70 + days * 86_400) * SECOND_NS
+    HandArchive(tmp_path).say("segment_sealed", seal.to_data(), told_ns)
+    second = make(tmp_path, board, told_ns)
+    second.write(batch(2))
+    second.commit()
+    assert (tmp_path / seal.path).read_bytes() == lines(OURS, 1, 1)
     assert (tmp_path / segment_path("scalp", START, 2)).read_bytes() == lines(OURS, 2, 1)
 
 

@@ -9,6 +9,7 @@ import pytest
 from observer.archive.compression import compress_in_slices
 from observer.archive.filled import write_filled
 from observer.archive.layout import filled_path, parse_segment
+from observer.archive.seals import SealBook
 from observer.archive.verify import verify_days
 from observer.clock import interval_start_s
 from observer.gaps.lines import archive_lines, checked
@@ -43,7 +44,7 @@ def archive(tmp_path: Path) -> HandArchive:
 def put(archive: HandArchive, part: int, rows: list[Snapshot]) -> str:
     """A sealed part."""
     path = filled_path(START_S, HOLE, part)
-    assert write_filled(archive.root, path, archive_lines(HOLE, part, "005930", DAY, rows)) is not None
+    assert write_filled(archive.root, path, archive_lines(HOLE, part, "005930", DAY, rows), SealBook(archive.root)).seal is not None
     archive.seal(path, at("11:00:01"))
     return path
 

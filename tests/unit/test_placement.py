@@ -780,6 +780,12 @@ def filled(scene: Scene) -> int:
     return scene.board.get("flow.collector.scalp.filled")
 
 
+def sealed_of(scene: Scene, path: str) -> list[bytes]:
+    """Each record of a seal of ``path``."""
+    system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
+    return [line for line in system.splitlines() if b'"segment_sealed"' in line and path.encode() in line]
+
+
 def test_what_filled_a_hole_is_a_file_an_event_and_a_seal_and_only_then_acknowledged(scene: Scene) -> None:
     fill = fill_of(scene)
     scene.put(fill)
@@ -787,7 +793,7 @@ def test_what_filled_a_hole_is_a_file_an_event_and_a_seal_and_only_then_acknowle
     assert (scene.archive / fill.path).read_bytes() == fill.data
     system = b"".join(path.read_bytes() for path in scene.archive.glob("system/2*.jsonl"))
     assert system.count(b'"event":"gap_filled"') == 1 and b'"path":"%b"' % fill.path.encode() in system
-    assert read_seals(scene.archive, [fill.path.split("/")[1]])[fill.path].lines == 2
+    assert read_seals(scene.archive, fill.path.split("/")[1])[fill.path].lines == 2
 
 
 def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
@@ -797,6 +803,41 @@ def test_the_same_hole_again_changes_nothing(scene: Scene) -> None:
         scene.until(lambda number=number: filled(scene) == pack(COLLECTOR, number))  # type: ignore[misc]
     (path,) = scene.archive.rglob(f"*backfill-{HOLE}.jsonl")
     assert path.read_bytes() == fill.data
+
+
+def test_a_file_that_filled_a_hole_and_waits_for_its_seal_is_sealed_as_it_is_when_the_hole_comes_again(scene: Scene) -> None:
+    fill = fill_of(scene)
+    path = scene.archive / fill.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(fill.data.replace(b"61000", b"71000"))
+    _kill(scene)
+    scene.begin_writer()
+    scene.put(fill)
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    scene.settled()
+    scene.until(lambda: scene.writer.placement.recording is not None and scene.writer.placement.recording.quiet)
+    assert path.read_bytes() == fill.data
+    assert len(sealed_of(scene, fill.path)) == 1
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_filled_a_hole_and_was_changed_since_stays_damage_when_the_hole_comes_again(scene: Scene, gone: bool) -> None:
+    fill = fill_of(scene)
+    scene.put(fill)
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
+    path, day = scene.archive / fill.path, fill.path.split("/")[1]
+    if gone:
+        path.unlink()
+    else:
+        path.write_bytes(fill.data.replace(b"61000", b"71000"))
+    scene.put(fill._replace(number=2))
+    scene.until(lambda: filled(scene) == pack(COLLECTOR, 2))
+    scene.settled()
+    system = b"".join(each.read_bytes() for each in scene.archive.glob("system/2*.jsonl"))
+    assert len(sealed_of(scene, fill.path)) == 1
+    assert (b"is gone or damaged" in system) == gone
+    what = "is missing" if gone else "is not what was sealed"
+    assert [what in problem.what for problem in verify_days(scene.archive, [day]).problems if problem.path == fill.path] == [True]
 
 
 def test_on_the_fallback_no_hole_is_filled_and_it_is_taken_when_it_is_sent_again(scene: Scene, disk: FaultyDisk) -> None:
@@ -856,7 +897,7 @@ def test_a_file_that_filled_a_hole_and_was_never_told_is_sealed_by_the_next_writ
     _kill(scene)
     scene.begin_writer()
     day = fill.path.split("/")[1]
-    scene.until(lambda: fill.path in read_seals(scene.archive, [day]))
+    scene.until(lambda: fill.path in read_seals(scene.archive, day))
     scene.put(fill._replace(data=fill.data + fill.data))
     scene.until(lambda: filled(scene) == pack(COLLECTOR, 1))
     assert path.read_bytes() == fill.data

@@ -50,6 +50,16 @@ def test_a_filler_and_its_writer_watch_nothing(tmp_path: Path) -> None:
     assert was_watched(tmp_path, DAY)
 
 
+def test_a_filler_that_works_over_midnight_watches_neither_day(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    archive.say("segment_sealed", {}, at("23:59:58", "20261122"), session="w20261122T235958-00aa0001")
+    archive.say("start", {}, at("00:00:00"), session="b20261122T235959-00aa0002")
+    archive.say("segment_sealed", {}, at("00:00:05", "20261124"), session="w20261122T235958-00aa0001")
+    assert [was_watched(tmp_path, day) for day in ("20261122", DAY, "20261124")] == [False] * 3
+    archive.say("segment_sealed", {}, at("00:00:06", "20261124"), session="w20261123T090000-00bb0001")
+    assert [was_watched(tmp_path, day) for day in ("20261122", DAY, "20261124")] == [False, False, True], "a service, on a holiday"
+
+
 def test_records_of_another_form_than_expected_explain_nothing(tmp_path: Path) -> None:
     archive = HandArchive(tmp_path)
     times = {"from": "2026-11-23T09:00:00.000000+09:00", "to": "2026-11-23T09:00:01.000000+09:00"}

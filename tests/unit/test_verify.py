@@ -132,6 +132,15 @@ def test_a_file_that_no_start_will_seal_any_more_is_told_so(tmp_path: Path) -> N
     assert f"{old}: ends with half a line, 12 bytes (observer verify --repair takes it out)" in problems(report)
 
 
+def test_what_filled_a_hole_is_told_to_be_unsealed_also_where_nothing_was_recorded(tmp_path: Path) -> None:
+    archive = HandArchive(tmp_path)
+    path = f"scalp/{DAY}/09_31_00.backfill-0123456789abcdef.jsonl"
+    archive.append(path, archive.data_line(at("11:00:00"), trade(1), session="g-0123456789abcdef"))
+    report = verify_days(tmp_path)
+    assert report.whole, problems(report)
+    assert f"{path}: is not sealed, 1 lines" in notes(report)
+
+
 def test_half_a_line_in_an_older_file_is_a_problem(tmp_path: Path) -> None:
     archive = HandArchive(tmp_path)
     path = archive.put(at("09:31:00"), trade(1))

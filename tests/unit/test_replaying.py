@@ -92,8 +92,9 @@ def test_a_source_that_cannot_be_read_is_a_failure_with_its_name(role: Role, mon
     assert note["error"] == "/var/lib/observer/system: Permission denied"
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_a_file_of_a_hole_that_an_earlier_attempt_wrote_and_compressed_is_compared_by_what_it_holds(tmp_path: Path, same: bool) -> None:
+@pytest.mark.parametrize("there", ["the same", "another", "gone"])
+def test_a_file_of_a_hole_that_an_earlier_attempt_wrote_and_compressed_is_compared_by_what_it_holds(tmp_path: Path, there: str) -> None:
+    same = there == "the same"
     made = Role(tmp_path, WHOLE._replace(start_ns=at("09:31:00")))  # nothing but the hole
     hole, target = tick_hole(31), HandArchive(made.target)
     path = filled_path(hole.from_ns // SECOND_NS, hole.id)
@@ -102,6 +103,8 @@ def test_a_file_of_a_hole_that_an_earlier_attempt_wrote_and_compressed_is_compar
     for _ in compress_in_slices(made.target, target.seal(path, at("16:00:00"))):
         pass
     assert not (made.target / path).exists()
+    if there == "gone":
+        (made.target / f"{path}.zst").unlink()
     made.board.cell("flow.replay.scalp.filled").set(pack(5, 1))
 
     def over() -> bool:

@@ -23,6 +23,8 @@ from tests.service.test_gaps import check, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.within_a_day
+
 ROUNDS = 24
 OnTheRoad = Callable[..., tuple[Stack, Road]]
 

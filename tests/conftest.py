@@ -27,4 +27,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     now = wall_ns()
     left_s = DAY_S - (now - day_start_ns(kst_day(now))) / SECOND_NS
     if left_s < longest_s:  # who waited for tomorrow would be past its timeout
-        pytest.skip(f"not tested: it may take {longest_s:.0f} s and needs them on one day, of which {left_s:.0f} s are left")
+        pytest.skip(f"not tested: {item.nodeid}, as it may take {longest_s:.0f} s of one day, of which {left_s:.0f} s are left")

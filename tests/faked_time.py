@@ -21,9 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+
+import psutil
 
 from observer.clock import SECOND_NS
 
@@ -46,13 +48,17 @@ class FakedClock:
     """
 
     def __init__(self, start: datetime, speed: float = 1.0) -> None:
-        self._before = faketime_leftovers()
+        self._before = faketime_files()
         self._directory = Path(tempfile.mkdtemp(prefix="faked-", dir=SHARED_MEMORY))
         self._directory.chmod(0o755)  # of other accounts as well
         self._file = self._directory / "offset"
         command = [sys.executable, "-m", "tests.faked_time", str(self._file), str(start.timestamp()), str(speed)]
         self._pacemaker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT)
-        self._answered()
+        try:
+            self._answered()
+        except BaseException:
+            self.close()
+            raise
         self.environ = {
             "LD_PRELOAD": str(library()),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -79,11 +85,11 @@ class FakedClock:
         self._command(f"speed {speed!r}")
 
     def close(self) -> None:
-        """End it, after the processes that see it, and remove what those that were killed left of libfaketime's."""
+        """End it, after the processes that see it, and remove what those of them that were killed left of libfaketime's."""
         self._pacemaker.kill()
         self._pacemaker.communicate()
         shutil.rmtree(self._directory)
-        for path in faketime_leftovers() - self._before:
+        for path in of_the_dead(faketime_files() - self._before):
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
 
@@ -104,9 +110,21 @@ def library() -> Path:
     return found[0]
 
 
-def faketime_leftovers() -> set[Path]:
+def faketime_files() -> set[Path]:
     """What living and killed processes have of libfaketime's in shared memory: a later process of the same pid would not start."""
     return {*SHARED_MEMORY.glob("faketime_shm_*"), *SHARED_MEMORY.glob("sem.faketime_sem_*")}
+
+
+def of_the_dead(files: Iterable[Path]) -> set[Path]:
+    """Those of a process that lives no more: their names end with its pid. The others are of another clock's processes."""
+    return {path for path in files if not _lives(int(path.name.rpartition("_")[2]))}
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _pace(path: Path, start_s: float, speed: float) -> None:

@@ -61,7 +61,7 @@ class Figures(NamedTuple):
 
 def start_written_down(stack: Stack) -> None:
     """Start the service, its places and sendings written down."""
-    stack.start(environ={SENDING: str(stack.directory / "sending"), "PYTHONPATH": str(PROJECT)}, module=MODULE)
+    stack.start(environ={SENDING: str(stack.directory / "sending"), "PYTHONPATH": str(PROJECT)}, program=("-m", MODULE))
 
 
 def make_trouble(stack: Stack, seconds: float, every_s: float, dice: random.Random) -> None:
@@ -98,7 +98,7 @@ def _silence(stack: Stack, dice: random.Random) -> None:
 
 
 def _by_hand(stack: Stack, dice: random.Random) -> Process:
-    return Process("by hand", ["-m", "observer", "--config", str(stack.config), "backfill"], stack.directory, stack.environ)
+    return stack.run_verb("backfill", name="by hand")
 
 
 def _nothing(stack: Stack, dice: random.Random) -> None:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def market(rate: float = RATE, symbols: int = 40, start: Callable[[Stack], objec
 
 def open_faults(stack: Stack) -> list[str]:
     """The kinds of the faults there are, but for the load that a storm is itself."""
-    return [fault["kind"] for fault in stack.status()["faults"] if fault["kind"] != "load"]
+    return [fault["kind"] for fault in stack.answer()["faults"] if fault["kind"] != "load"]
 
 
 def storm_faults(kills: int) -> bool:
@@ -73,23 +73,22 @@ def storm_faults(kills: int) -> bool:
     dice = random.Random(4)
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="storm-", dir=PROJECT / "build"))
-    disk = Disk(directory, size=DISK_BYTES)
     (directory / "stack").mkdir()
-    stack = Stack(directory / "stack", rate=RATE, symbols=40, archive=disk.point / "archive", heartbeat=f"{HEARTBEAT_S:g}s", roll="2s")
-    try:
+    with ExitStack() as at_the_end:
+        disk = Disk(directory, size=DISK_BYTES)
+        at_the_end.callback(disk.close)
+        stack = Stack(directory / "stack", rate=RATE, symbols=40, archive=disk.point / "archive", heartbeat=f"{HEARTBEAT_S:g}s", roll="2s")
+        at_the_end.callback(stack.close)
         stack.start(through=UNPRIVILEGED)
         faults = FaultsThatComeAndGo(disk, stack, dice)
         took = kill_writers(stack, kills, dice, lambda done, _: _say_progress(done, kills))
         faults.end()
         wait_until(lambda: stack.status().get("archive", {}).get("state") == "ok" and not open_faults(stack), 120, "the way back")
         came = ", ".join(f"{kind} {count}" for kind, count in sorted(faults.counts.items()))
-        shed = stack.status()["tracks"]["scalp"]["shed"]
+        shed = stack.answer()["tracks"]["scalp"]["shed"]
         sessions = stack.state()["accepted"]
         extra = f"WebSocket sessions {sessions}; faults: {came}; shed {shed}; kill to durable: {percentiles(took)}"
         good = finish(name, stack, extra)
-    finally:
-        stack.close()
-        disk.close()
     shutil.rmtree(directory)
     return good
 
@@ -161,7 +160,7 @@ def storm_writer(kills: int) -> bool:
 
 def kill_to_commit(stack: Stack, pid: int) -> float:
     """Kill the writer ``pid``; returns the seconds until its successor has made a commit, at most one commit too many."""
-    before = stack.status()["roles"]["writer"]["progress"]
+    before = stack.answer()["roles"]["writer"]["progress"]
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
     first_seen = 0
@@ -189,7 +188,7 @@ def storm_collector(kills: int) -> bool:
             wait_until(lambda pid=pid: healthy(stack, "collector", pid), SETTLE_S, "a healthy collector")  # type: ignore[misc]
             receiving_again.append(time.monotonic() - killed)
         same = stack.pid("writer") == writer
-        unexplained = min(abs(stack.status()["tracks"]["scalp"]["unexplained"]) for _ in range(50))  # words move while one looks
+        unexplained = min(abs(stack.answer()["tracks"]["scalp"]["unexplained"]) for _ in range(50))  # words move while one looks
         extra = f"writer {'lived on' if same else 'DIED'}; balance off by {unexplained}; kill to receiving: {percentiles(receiving_again)}"
         return finish(f"{kills} SIGKILLs of the collector", stack, extra) and same
 
@@ -199,7 +198,7 @@ def storm_cuts(cuts: int) -> bool:
     dice = random.Random(5)
     back: list[float] = []
     with market(GAP_RATE) as stack:
-        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 20, "every subscription")
+        stack.all_subscribed(20)
         stack.control("skip", ratio=0.01)
         for number in range(cuts):
             time.sleep(HELD_S + 1)  # a session that was held so long is cut; others would climb the back-off
@@ -222,13 +221,13 @@ def storm_cuts(cuts: int) -> bool:
 def storm_long_cut(seconds: float) -> bool:
     """One cut of so many seconds: the broker lets nobody in, and trades go on. Short ones do not climb the back-off to its end."""
     with market(LONG_RATE) as stack:
-        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 20, "every subscription")
+        stack.all_subscribed(20)
         time.sleep(HELD_S + 1)
         stack.control("refuse", seconds=seconds)
         stack.control("cut", how="rst")
         open_again = time.monotonic() + seconds
         wait_until(lambda: time.monotonic() >= open_again, seconds + 1, "the end of the cut")
-        wait_until(lambda: stack.status()["broker"]["confirmed"] == len(stack.symbols), 120, "every subscription again")
+        stack.all_subscribed(120)
         back = time.monotonic() - open_again
         wait_until(lambda: bool(gap_times(stack)[0]), 120, "the first gap filled")
         wait_until(lambda: (stack.status().get("gaps") or {"open": 1})["open"] == 0, 1800, "an end of every gap")

@@ -30,6 +30,7 @@ class Hands:
     def __init__(self, stack: Stack, disk: Disk) -> None:
         self._stack, self._disk = stack, disk
         self._supervising = threading.Lock()  # who stops or ends the supervisor is alone with it
+        self._over = threading.Event()
 
     def do(self, act: str, arguments: dict[str, Any]) -> None:
         """Do it; returns when it is over."""
@@ -42,6 +43,10 @@ class Hands:
             )
         }  # fmt: skip
         acts[act](**arguments)
+
+    def end(self) -> None:
+        """Let every fault that lasts be over now; whoever does it undoes it."""
+        self._over.set()
 
     def start_service(self) -> None:
         """Start the service, as systemd would."""
@@ -62,7 +67,7 @@ class Hands:
     def control(self, fault: str, **arguments: Any) -> None:
         """A fault of the simulator; over when its time is."""
         self._stack.control(fault, **arguments)
-        _pass(arguments.get("seconds", 0.0))
+        self._pass(arguments.get("seconds", 0.0))
 
     def cut(self, how: str) -> None:
         """The WebSocket session ends."""
@@ -72,19 +77,19 @@ class Hands:
         """The session is cut, and neither it nor a call can be made anew."""
         self._stack.control("refuse", seconds=seconds)
         self.cut("rst")
-        _pass(seconds)
+        self._pass(seconds)
 
     def held(self, seconds: float) -> None:
         """The session is cut, and seems to be somebody else's."""
         self._stack.control("hold", seconds=seconds)
         self.cut("rst")
-        _pass(seconds)
+        self._pass(seconds)
 
     def expire(self, seconds: float) -> None:
         """All tokens end, and new ones are refused."""
         self._stack.control("expire", code="EGW00123")
         self._stack.control("tokens", code="EGW00133", seconds=seconds)
-        _pass(seconds)
+        self._pass(seconds)
 
     def expire_approval(self) -> None:
         """The key that opens a session ends, and so does the session."""
@@ -94,13 +99,13 @@ class Hands:
     def slow(self, seconds: float, ms: float = 0, rest_ms: float = 0) -> None:
         """Frames, or answers, come late."""
         self._stack.control("delay", ms=ms, rest_ms=rest_ms)
-        _pass(seconds)
+        self._pass(seconds)
         self._stack.control("delay")
 
     def leave_out(self, ratio: float, seconds: float) -> None:
         """A share of the ticks is not sent."""
         self._stack.control("skip", ratio=ratio)
-        _pass(seconds)
+        self._pass(seconds)
         self._stack.control("skip")
 
     def kill_filling(self, ratio: float, seconds: float) -> None:
@@ -124,18 +129,18 @@ class Hands:
         assert self._stack.service is not None
         with self._supervising:
             os.kill(self._stack.service.pid, signal.SIGSTOP)
-            _pass(seconds)
+            self._pass(seconds)
         self.kill_service()
 
     def full(self, seconds: float, kill: str = "") -> None:
         """No block is free, also not those that become free; a role may be killed meanwhile."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._over.is_set():
             self._disk.fill()
             if kill and time.monotonic() > end - seconds / 2:
                 self.kill(kill)
                 kill = ""
-            _pass(0.1)
+            self._pass(0.1)
         self._disk.give_back()
 
     def read_only(self, seconds: float) -> None:
@@ -148,7 +153,7 @@ class Hands:
             wait_until(lambda: psutil.Process(writer).status() == psutil.STATUS_ZOMBIE, THERE_S, "a dead writer")
             self._disk.remount("ro")
             os.kill(self._stack.service.pid, signal.SIGCONT)
-        _pass(seconds)
+        self._pass(seconds)
         self._disk.remount("rw")
 
     def forbid(self, seconds: float) -> None:
@@ -156,25 +161,24 @@ class Hands:
         directory = self._stack.archive / "scalp"
         mode = directory.stat().st_mode & 0o7777
         directory.chmod(0)
-        _pass(seconds)
+        self._pass(seconds)
         directory.chmod(mode)
 
     def freeze(self, seconds: float) -> None:
         """The disk does not answer."""
         self._disk.freeze()
-        _pass(seconds)
+        self._pass(seconds)
         self._disk.thaw()
 
     def vanish(self, seconds: float) -> None:
         """The disk is gone from its place."""
         self._disk.vanish()
-        _pass(seconds)
+        self._pass(seconds)
         self._disk.mount()
 
     def _pid(self, role: str) -> int:
         wait_until(lambda: self._stack.pid(role), THERE_S, f"a {role}")
         return self._stack.pid(role)
 
-
-def _pass(seconds: float) -> None:
-    time.sleep(seconds)
+    def _pass(self, seconds: float) -> None:
+        self._over.wait(seconds)

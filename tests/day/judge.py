@@ -28,6 +28,7 @@ TOTAL, QUANTITY = 13, 12  # of a trade's record
 BEFORE_S = 1.0  # the clocks of whoever tells and of whoever does may be so far apart, real seconds
 AFTER_S = 60.0  # so long after the end of a fault may a record of it come, real seconds
 YOUNG_S = 10.0  # a process younger than that is not measured
+ENOUGH = 9  # samples of a role: three in each third of the day
 MEMORY_SLACK, SLACK_SHARE = 8 << 20, 0.15
 DESCRIPTOR_SLACK, THREAD_SLACK = 8, 1
 POOL_SHARE = 0.01  # of descriptors: restarts use up the lanes of the supervisor's pool, and a new supervisor has all of them again
@@ -184,13 +185,16 @@ def _flagged(archive: Path, done: Done, flag: str) -> int | None:
 
 
 def flatness(samples: Sequence[Sample]) -> dict[str, dict[str, Flat]]:
-    """By role and figure; processes that have just begun are left out, and which process it was does not matter."""
+    """By role and figure; a role of which there are not `ENOUGH` samples is left out, as nothing is known of it.
+
+    Processes that have just begun do not count, and which process it was does not matter.
+    """
     found: dict[str, dict[str, Flat]] = {}
     for role in ROLES:
         mine = [sample for sample in samples if sample.role == role and sample.age_s >= YOUNG_S]
-        third = len(mine) // 3
-        if not third:
+        if len(mine) < ENOUGH:
             continue
+        third = len(mine) // 3
         found[role] = {
             "pss": _flat([sample.pss for sample in mine], third, MEMORY_SLACK, SLACK_SHARE),
             "descriptors": _flat([sample.descriptors for sample in mine], third, DESCRIPTOR_SLACK, POOL_SHARE),

@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from tests.day import judge
 from tests.day.hands import Hands
 from tests.day.report import page
 from tests.day.schedule import SCHEDULE, Trouble
-from tests.day.watch import Life, Sample, Watch
+from tests.day.watch import ROLES, Life, Sample, Watch
 from tests.faked_time import FakedClock
 from tests.host.disk import Disk
 from tests.service.stack import Stack
@@ -54,7 +55,8 @@ class Played:
         speed, rate: seconds of the day in a real one, trades in a real second.
         start_ns, end_ns: of the day's clock, wall ns.
         took_s: real seconds.
-        done: the faults.
+        due: when a fault was to be done, `HH:MM` each.
+        done: the faults that were, also those that were never over.
         lives, samples: of the processes.
     """
 
@@ -63,6 +65,7 @@ class Played:
     start_ns: int
     end_ns: int
     took_s: float
+    due: list[str]
     done: list[judge.Done]
     lives: list[Life]
     samples: list[Sample]
@@ -76,46 +79,73 @@ class Day:
         hours: the first and the last hour of the day, wall time.
         speed: seconds of the day in a real one.
         rate: trades in a real second.
+        keep: where the archive is copied to before its disk goes; None: nowhere.
     """
 
-    def __init__(self, directory: Path, hours: tuple[datetime, datetime], speed: float, rate: float) -> None:
+    def __init__(self, directory: Path, hours: tuple[datetime, datetime], speed: float, rate: float, keep: Path | None = None) -> None:
         self._start, self._end = hours
         self._speed, self._rate = speed, rate
+        self._keep = keep
+        self._begun: dict[str, tuple[Trouble, int]] = {}
         self._done: list[judge.Done] = []
         (directory / "stack").mkdir()
         with ExitStack() as at_the_end:
             self.clock = FakedClock(self._start if self._start.hour < OPENS else self._start - LEAD, speed)
             at_the_end.callback(self.clock.close)
-            disk = Disk(directory, size=DISK_BYTES)
-            at_the_end.callback(disk.close)
+            self._disk = Disk(directory, size=DISK_BYTES)
+            at_the_end.callback(self._disk.close)
             self.stack = Stack(
-                directory / "stack", rate=rate, symbols=SYMBOLS, archive=disk.point / "archive", clock=self.clock,
+                directory / "stack", rate=rate, symbols=SYMBOLS, archive=self._disk.point / "archive", clock=self.clock,
                 fallback=str(directory / "fallback"), options=("--calendar", "krx"), **SETTINGS,
             )  # fmt: skip
+            at_the_end.callback(self._copy)
             at_the_end.callback(self.stack.close)
-            self._hands = Hands(self.stack, disk)
+            self._hands = Hands(self.stack, self._disk)
+            at_the_end.callback(self._thaw)
+            at_the_end.callback(self._end_faults)
             self._at_the_end = at_the_end.pop_all()
 
     def play(self) -> Played:
         """Play it to its end."""
         began, start_ns = time.monotonic(), self.clock.now_ns()
         self._hands.start_service()
-        wait_until(lambda: self.stack.status().get("roles"), START_S, f"a service:\n{self.stack.service and self.stack.service.text()}")
+        service = self.stack.service
+        assert service is not None
+        wait_until(lambda: self.stack.status().get("roles"), START_S, lambda: f"a service:\n{service.text()}")
         watch = Watch(self.stack, self.clock)
         for trouble in due(self._start, self._end):
             self._wait_for(moment_of(trouble))
             self._begin(trouble)
         self._wait_for(self._end)
-        for thread in self._threads:
-            thread.join(HANDS_S)
+        self._join()
         self._finish()
         watch.end()
-        done = sorted(self._done, key=lambda each: each.start_ns)
-        return Played(self._speed, self._rate, start_ns, self.clock.now_ns(), time.monotonic() - began, done, watch.lives, watch.samples)
+        done = with_unfinished(self._begun, self._done, self.clock.now_ns())
+        times = [trouble.at for trouble in due(self._start, self._end)]
+        took_s = time.monotonic() - began
+        return Played(self._speed, self._rate, start_ns, self.clock.now_ns(), took_s, times, done, watch.lives, watch.samples)
 
     def close(self) -> None:
-        """End what still runs."""
+        """End the faults, the processes, and the disk, each whatever becomes of the others; the archive is copied before the disk goes."""
         self._at_the_end.close()
+
+    def _end_faults(self) -> None:
+        self._hands.end()
+        self._join()
+
+    def _join(self) -> None:
+        end = time.monotonic() + HANDS_S
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _thaw(self) -> None:
+        """Nobody can be killed, and nothing copied, while the disk does not answer."""
+        if self._disk.frozen:
+            self._disk.thaw()
+
+    def _copy(self) -> None:
+        if self._keep is not None:
+            shutil.copytree(self.stack.archive, self._keep)
 
     def _finish(self) -> None:
         """The market ends, by itself or because the hours that are played do; what is missing is filled; the service stops."""
@@ -145,6 +175,7 @@ class Day:
 
     def _begin(self, trouble: Trouble) -> None:
         print(f"{kst_text(self.clock.now_ns())[11:19]}  {trouble.name}", flush=True)
+        self._begun[trouble.at] = trouble, self.clock.now_ns()
         threading.Thread(target=self._do, args=(trouble,), name=f"fault {trouble.at}", daemon=True).start()
 
     def _do(self, trouble: Trouble) -> None:
@@ -155,6 +186,18 @@ class Day:
             traceback.print_exc()
             failed = repr(error)
         self._done.append(judge.Done(trouble, start_ns, self.clock.now_ns(), failed))
+
+
+def with_unfinished(begun: Mapping[str, tuple[Trouble, int]], done: Iterable[judge.Done], now_ns: int) -> list[judge.Done]:
+    """The faults by their start: those that were done, and those whose hand is not back at ``now_ns``, with that as their failure."""
+    over = list(done)
+    back = {each.trouble.at for each in over}
+    over += [
+        judge.Done(trouble, start_ns, now_ns, f"it is not over, {HANDS_S:.0f} s after the last hour")
+        for at, (trouble, start_ns) in begun.items()
+        if at not in back
+    ]
+    return sorted(over, key=lambda each: each.start_ns)
 
 
 def moment_of(trouble: Trouble) -> datetime:
@@ -178,6 +221,7 @@ def judged(played: Played, archive: Path, truth: Path) -> dict[str, Any]:
     found = {
         "made_by": f"Observer {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "played": {name: getattr(played, name) for name in ("speed", "rate", "start_ns", "end_ns", "took_s")},
+        "due": played.due,
         "faults": [
             {
                 "at": proof.done.trouble.at, "name": proof.done.trouble.name, "start_ns": proof.done.start_ns, "end_ns": proof.done.end_ns,
@@ -215,9 +259,14 @@ def verdict(day: dict[str, Any]) -> list[str]:
     """What is wrong with the day; empty when nothing is."""
     trades, verified = day["trades"], day["verification"]
     left = trades["missing"] - sum(trades["explained"].values())
-    wrong = [f"{left:,} trades are missing and nothing says why"] if left else []
+    wrong = [] if sum(trades["made"]) else ["no trade was made, so nothing was tried"]
+    wrong += [f"{left:,} trades are missing and nothing says why"] if left else []
     wrong += [f"{trades[what]:,} trades are {what}" for what in ("doubled", "foreign") if trades[what]]
     wrong += [f"{fault['at']} {fault['name']}: {fault['failed'] or 'not told'}" for fault in day["faults"] if not fault["complete"]]
+    planned, done = Counter(day["due"]), Counter(fault["at"] for fault in day["faults"])
+    wrong += [f"{at}: a fault was due and is not among those that were done" for at in (planned - done).elements()]
+    wrong += [f"{at}: a fault was done and none was due" for at in (done - planned).elements()]
+    wrong += [f"too little was seen of the {role} to say that it does not grow" for role in ROLES if role not in day["flat"]]
     wrong += [f"{name} of the {role} grows" for role, of in day["flat"].items() for name, each in of.items() if not each["flat"]]
     return [*wrong, *verified["problems"][:10]]
 
@@ -241,12 +290,10 @@ def main() -> None:
     print(f"{options.hours} at {options.speed:g} times the speed, {options.rate:g} trades a real second over {SYMBOLS} symbols", flush=True)
     (PROJECT / "build").mkdir(exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="day-", dir=PROJECT / "build"))
-    day = Day(directory, (hours[0], hours[1]), options.speed, options.rate)
+    day = Day(directory, (hours[0], hours[1]), options.speed, options.rate, directory / "archive" if options.keep else None)
     try:
         found = judged(day.play(), day.stack.archive, day.stack.truth)
     finally:
-        if options.keep:
-            shutil.copytree(day.stack.archive, directory / "archive")
         day.close()
     options.page.parent.mkdir(parents=True, exist_ok=True)
     options.page.with_suffix(".json").write_text(json.dumps(found))

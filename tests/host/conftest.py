@@ -20,6 +20,7 @@ TOOLS = (
     "losetup",
     "mkfs.ext4",
     "mkfs.xfs",
+    "mkfs.btrfs",
     "xfs_io",
     "fsfreeze",
     "mount",
@@ -54,29 +55,27 @@ def able_host() -> None:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[MakeDisk]:
     """Makes the filesystem of this test."""
-    disks: list[Disk] = []
+    with contextlib.ExitStack() as at_the_end:
 
-    def make(**options: object) -> Disk:
-        disks.append(Disk(tmp_path, **options))  # type: ignore[arg-type]
-        return disks[-1]
+        def make(**options: object) -> Disk:
+            made = Disk(tmp_path, **options)  # type: ignore[arg-type]
+            at_the_end.callback(made.close)
+            return made
 
-    yield make
-    for each in disks:
-        each.close()
+        yield make
 
 
 @pytest.fixture
 def recorder(tmp_path: Path, disk: MakeDisk) -> Iterator[MakeStack]:
     """Makes a stack in this test's directory; what still runs at the end is killed, before its disk goes."""
-    stacks: list[Stack] = []
+    with contextlib.ExitStack() as at_the_end:
 
-    def make(**options: object) -> Stack:
-        stacks.append(Stack(tmp_path, **options))  # type: ignore[arg-type]
-        return stacks[-1]
+        def make(**options: object) -> Stack:
+            made = Stack(tmp_path, **options)  # type: ignore[arg-type]
+            at_the_end.callback(made.close)
+            return made
 
-    yield make
-    for each in stacks:
-        each.close()
+        yield make
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,11 @@ class Disk:
         run("fsfreeze", "--unfreeze", self.point)
         self._frozen = False
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it was frozen, and not thawed."""
+        return self._frozen
+
     def abort(self) -> None:
         """Let the kernel find an error in the filesystem: an ext4 becomes read-only under whoever writes, an xfs shuts down."""
         if self.kind == "ext4":

@@ -149,18 +149,18 @@ def acknowledged_is_on_disk(stack: Stack) -> bool:
 
 def receives_and_holds(stack: Stack, count: int = 1500) -> int:
     """Wait, while the archive cannot be written, until ``count`` more ticks came in; returns how many there are then."""
-    before = stack.status()["tracks"]["scalp"]["received"]
-    wait_until(lambda: stack.status()["tracks"]["scalp"]["received"] >= before + count, 15, "ticks received meanwhile")
+    before = stack.answer()["tracks"]["scalp"]["received"]
+    wait_until(lambda: stack.answer()["tracks"]["scalp"]["received"] >= before + count, 15, "ticks received meanwhile")
     assert acknowledged_is_on_disk(stack)
     wait_until(lambda: ready(stack) == 503, 5, "/ready says no")
-    return int(stack.status()["tracks"]["scalp"]["received"])
+    return int(stack.answer()["tracks"]["scalp"]["received"])
 
 
 def goes_on(stack: Stack, held: int) -> None:
     """Wait until all ``held`` ticks are durable and nothing is wrong any more."""
     wait_until(lambda: stack.durable() >= held, 20, f"{held} durable ticks")
-    wait_until(lambda: stack.status()["faults"] == [] and ready(stack) == 200, 10, "the end of the fault")
-    assert stack.status()["tracks"]["scalp"]["shed"] == 0
+    wait_until(lambda: stack.answer()["faults"] == [] and ready(stack) == 200, 10, "the end of the fault")
+    assert stack.answer()["tracks"]["scalp"]["shed"] == 0
 
 
 def state(stack: Stack) -> str:
@@ -170,7 +170,7 @@ def state(stack: Stack) -> str:
 
 def shed(stack: Stack) -> int:
     """Ticks that were shed."""
-    return int(stack.status()["tracks"]["scalp"]["shed"])
+    return int(stack.answer()["tracks"]["scalp"]["shed"])
 
 
 def records_on_the_fallback(stack: Stack, seconds: float = 1.5) -> None:
@@ -185,8 +185,8 @@ def records_on_the_fallback(stack: Stack, seconds: float = 1.5) -> None:
 def comes_back(stack: Stack) -> None:
     """Wait until the writer records on the archive, everything was moved back, and nothing is wrong any more."""
     wait_until(lambda: state(stack) == "ok", 40, "recording on the archive")
-    wait_until(lambda: stack.status()["faults"] == [] and ready(stack) == 200, 10, "the end of the fault")
-    assert stack.status()["fallback"]["bytes"] == 0
+    wait_until(lambda: stack.answer()["faults"] == [] and ready(stack) == 200, 10, "the end of the fault")
+    assert stack.answer()["fallback"]["bytes"] == 0
     before = stack.durable()
     wait_until(lambda: stack.durable() > before + stack.rate, 20, "a second of ticks on the archive")
     assert shed(stack) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -34,15 +35,14 @@ RETENTION_S = 45.0  # a run comes half a minute after the janitor's start
 @pytest.fixture
 def clock() -> Iterator[MakeClock]:
     """Makes clocks; a test names it before the recorder, whose processes end first."""
-    clocks: list[FakedClock] = []
+    with ExitStack() as at_the_end:
 
-    def make(start: datetime) -> FakedClock:
-        clocks.append(FakedClock(start))
-        return clocks[-1]
+        def make(start: datetime) -> FakedClock:
+            made = FakedClock(start)
+            at_the_end.callback(made.close)
+            return made
 
-    yield make
-    for each in clocks:
-        each.close()
+        yield make
 
 
 def phase(market: Stack) -> str:
@@ -59,10 +59,6 @@ def alarms(market: Stack) -> set[str]:
     """The checks that are not ok, but the clock's own: it tells of our steps."""
     checks = requests.get(f"http://{market.listen}/health", timeout=5).json()["checks"]
     return {check["name"] for check in checks if check["status"] in ("warning", "critical")} - {"clock"}
-
-
-def subscribed(market: Stack) -> None:
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
 
 
 def intervals(market: Stack) -> set[str]:
@@ -85,7 +81,7 @@ def test_a_clock_that_is_set_two_hours_ahead_and_back_costs_nothing(
     ours, theirs = clock(start), clock(start)
     market = recorder(rate=300, clock=ours, brokers_clock=theirs, calendar=calendar, options=("--calendar", calendar))
     market.start()
-    subscribed(market)
+    market.all_subscribed()
     wait_for_more(market, 300)
     steps = (TWO_HOURS_S, -TWO_HOURS_S, -TWO_HOURS_S, TWO_HOURS_S)
     for number, seconds in enumerate(steps, 1):
@@ -95,7 +91,7 @@ def test_a_clock_that_is_set_two_hours_ahead_and_back_costs_nothing(
     assert sorted(round(data["step_s"]) for data in events(market, "clock_step")) == sorted(steps)
     settle(market)
     assert market.state()["accepted"] == 1, "the session never dropped"
-    wait_until(lambda: market.status()["tracks"]["scalp"]["unexplained"] == 0 and alarms(market) == set(), 20, "a balance, and no alarm")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["unexplained"] == 0 and alarms(market) == set(), 20, "a balance, and no alarm")
     is_whole(market)
     assert intervals(market) == hours
     assert events(market, "gap") == [] and check(market) == [], "a step is no gap, neither of ticks nor of polls"
@@ -142,7 +138,7 @@ def test_after_a_step_over_midnight_retention_deletes_nothing_until_the_clock_is
 def test_midnight_comes_while_it_records(clock: MakeClock, recorder: MakeStack) -> None:
     market = recorder(rate=300, clock=clock(TUESDAY - timedelta(seconds=25)))
     market.start()
-    subscribed(market)
+    market.all_subscribed()
     wait_until(lambda: (market.archive / "system/20261124.jsonl").exists(), 40, "the new day's events")
     wait_for_more(market, 900)
     assert {path.name for path in market.archive.glob("scalp/*")} == {"20261123", "20261124"}
@@ -178,7 +174,7 @@ def test_a_trading_day_begins_and_ends_by_itself_and_so_does_the_next(clock: Mak
     assert market.state()["accepted"] == 0
     at(8, 19, 58)
     quiet("connected")
-    subscribed(market)
+    market.all_subscribed()
     assert market.durable() == 0 and alarms(market) == set()
     at(8, 59, 57)
     wait_for_more(market, 600)
@@ -199,13 +195,13 @@ def test_a_trading_day_begins_and_ends_by_itself_and_so_does_the_next(clock: Mak
     first_day = market.durable()
     at(8, 19, 58, TUESDAY)
     quiet("connected")
-    subscribed(market)
+    market.all_subscribed()
     assert market.durable() == first_day
     at(8, 59, 57, TUESDAY)
     wait_for_more(market, 600)
     settle(market)
     assert alarms(market) == set()
-    assert {role["restarts"] for role in market.status()["roles"].values()} == {0}
+    assert {role["restarts"] for role in market.answer()["roles"].values()} == {0}
     everything = made(market.truth)
     report = stop_and_verify(market)
     assert report.comparison is not None and report.comparison.missing == 0

@@ -60,12 +60,12 @@ def test_a_full_disk_is_a_fault_that_ends_with_everything_on_disk(disk: MakeDisk
     probe, writer = Probe(market), market.pid("writer")
     fill_until_refused(small, market)
     held = receives_and_holds(market)
-    assert market.status()["archive"]["state"] == "held"
+    assert market.answer()["archive"]["state"] == "held"
     assert market.pid("writer") == writer
     small.give_back()
     goes_on(market, held)
     assert market.pid("writer") == writer
-    assert market.status()["roles"]["writer"]["restarts"] == 0
+    assert market.answer()["roles"]["writer"]["restarts"] == 0
     told_with_begin_and_end(market, "space")
     probe.end()
     proven(market)
@@ -77,13 +77,13 @@ def test_a_full_disk_frees_itself_by_ballast_and_oldest_days_and_recording_goes_
     make_archive(small.point, files, {file.path for file in files}, today)
     market = recorder(rate=1000, archive=small.point)
     market.start()
-    wait_until(lambda: (market.status()["archive"]["ballast"] or {}).get("state") == "held", 10, "the ballast")
+    wait_until(lambda: (market.answer()["archive"]["ballast"] or {}).get("state") == "held", 10, "the ballast")
     probe, writer = Probe(market), market.pid("writer")
     fill_until_refused(small, market)
-    received = market.status()["tracks"]["scalp"]["received"]
+    received = market.answer()["tracks"]["scalp"]["received"]
     wait_until(lambda: not fault(market, "space"), 30, "the end of the fault, without anybody's help")
     wait_until(lambda: market.durable() >= received, 20, "everything that was held is durable")
-    assert market.status()["tracks"]["scalp"]["shed"] == 0 and market.pid("writer") == writer
+    assert market.answer()["tracks"]["scalp"]["shed"] == 0 and market.pid("writer") == writer
     assert (small.point / files[0].path).exists() and not (small.point / files[-1].path).exists(), "yesterday stays, the oldest went"
 
     def told() -> bool:

@@ -112,8 +112,8 @@ def test_a_disk_that_promised_more_than_it_has_costs_no_record(disk: MakeDisk, r
     market.start()
     probe, durability = Probe(market), Durability(market)
     below.fill()
-    wait_until(lambda: market.status()["faults"], 20, "a fault")
-    first = market.status()["faults"][0]
+    wait_until(lambda: market.answer()["faults"], 20, "a fault")
+    first = market.answer()["faults"][0]
     records_on_the_fallback(market)
     paused = durability.end()
     below.give_back()
@@ -138,7 +138,7 @@ def test_a_frozen_disk_holds_one_writer_and_its_successor_records_elsewhere(disk
     again = time.monotonic() - began
     records_on_the_fallback(market)
     paused = durability.end()
-    assert market.status()["roles"]["writer"]["pid"] != stuck
+    assert market.answer()["roles"]["writer"]["pid"] != stuck
     assert wait_for_fault(market, "hung")
     small.thaw()
     comes_back(market)

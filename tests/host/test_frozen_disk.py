@@ -68,7 +68,7 @@ def goes_on_elsewhere(market: Stack, figure: Figure, what: str, durability: Dura
     figure(f"{what}, frozen at {RATE:,} ticks/s: durable on the fallback after {time.monotonic() - began:.2f} s")
     records_on_the_fallback(market)
     assert wait_for_fault(market, "hung")
-    assert market.status()["roles"]["writer"]["pid"] != stuck
+    assert market.answer()["roles"]["writer"]["pid"] != stuck
     assert durability.end() < HUNG_GOAL_S
 
 

@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ from tests.service.test_gaps import check, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.within_a_day
+
 ROUNDS = 24
 OnTheRoad = Callable[..., tuple[Stack, Road]]
 
@@ -29,25 +32,18 @@ OnTheRoad = Callable[..., tuple[Stack, Road]]
 @pytest.fixture
 def on_the_road(tmp_path: Path) -> Iterator[OnTheRoad]:
     """Makes a stack whose simulator is at the other end of a road, and waits until everything is subscribed."""
-    road = Road()
-    stacks: list[Stack] = []
+    with ExitStack() as at_the_end:
+        road = Road()
+        at_the_end.callback(road.close)
 
-    def make(**options: object) -> tuple[Stack, Road]:
-        stacks.append(Stack(tmp_path, host=road.host, beyond=road.beyond, **options))  # type: ignore[arg-type]
-        stacks[0].start()
-        all_subscribed(stacks[0], 20)
-        return stacks[0], road
+        def make(**options: object) -> tuple[Stack, Road]:
+            market = Stack(tmp_path, host=road.host, beyond=road.beyond, **options)  # type: ignore[arg-type]
+            at_the_end.callback(market.close)
+            market.start()
+            market.all_subscribed(20)
+            return market, road
 
-    try:
         yield make
-    finally:
-        for each in stacks:
-            each.close()
-        road.close()
-
-
-def all_subscribed(market: Stack, deadline_s: float) -> None:
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), deadline_s, "every subscription")
 
 
 def port(market: Stack, side: str) -> int:
@@ -73,11 +69,11 @@ def proven(market: Stack) -> int:
 
 
 def restarts(market: Stack) -> dict[str, int]:
-    return {name: role["restarts"] for name, role in market.status()["roles"].items()}
+    return {name: role["restarts"] for name, role in market.answer()["roles"].items()}
 
 
 def faults(market: Stack) -> set[str]:
-    return {fault["kind"] for fault in market.status()["faults"]}
+    return {fault["kind"] for fault in market.answer()["faults"]}
 
 
 def test_five_seconds_without_packets_cost_nothing_and_the_session_lives_on(on_the_road: OnTheRoad) -> None:
@@ -103,7 +99,7 @@ def test_a_session_that_is_dead_on_one_side_is_said_found_replaced_and_filled(on
     dead_after = time.monotonic() - began
     road.open()
     opened = time.monotonic()
-    all_subscribed(market, 120)
+    market.all_subscribed(120)
     back = time.monotonic() - opened
     assert market.state()["accepted"] >= 2
     wait_until(lambda: not faults(market), 30, "the end of all faults")
@@ -122,7 +118,7 @@ def test_a_cut_of_a_minute_is_found_and_filled(on_the_road: OnTheRoad, figure: F
     swallow(market, road, ("rest", "ws"), 60)
     opened = time.monotonic()
     wait_until(lambda: market.state()["accepted"] > 1, 90, "a new session, or the old one")
-    all_subscribed(market, 60)
+    market.all_subscribed(60)
     back = time.monotonic() - opened
     wait_for_more(market, 200)
     left = proven(market)
@@ -145,7 +141,7 @@ def test_a_rest_call_that_is_never_answered_ends_and_holds_nobody_up(on_the_road
     wait_until(lambda: market.durable("swing") > polled, 20, "quotes again")
     assert market.state()["accepted"] == 1
     assert set(restarts(market).values()) == {0}
-    assert market.status()["broker"]["rest"]["errors"].get("UNREACHABLE", 0) > 0
+    assert market.answer()["broker"]["rest"]["errors"].get("UNREACHABLE", 0) > 0
     assert proven(market) == 0
     assert told(market) == [], "the ticks went on all the time"
 
@@ -160,9 +156,9 @@ def test_a_handshake_that_is_never_answered_ends_and_is_tried_again(on_the_road:
     wait_for_more(market, 100)
     market.control("cut", how="rst")
     road.swallow(port(market, "ws"), answers_only=True)  # before the next attempt, a second later
-    wait_until(lambda: "handshake was not answered" in market.status()["broker"]["detail"], 60, "an unanswered handshake")
+    wait_until(lambda: "handshake was not answered" in (market.answer()["broker"]["detail"] or ""), 60, "an unanswered handshake")
     road.open()
-    all_subscribed(market, 60)
+    market.all_subscribed(60)
     assert set(restarts(market).values()) == {0}
     wait_for_more(market, 200)
     proven(market)

@@ -109,7 +109,7 @@ def test_a_writer_killed_at_any_of_its_first_calls_loses_and_doubles_nothing(rec
             wait_until(lambda strace=strace: strace.poll() is not None, 20, f"{call} number {number}")  # type: ignore[misc]
         wait_until(lambda writer=writer: market.replaced("writer", writer), 5, "a new writer")  # type: ignore[misc]
     wait_healthy(market)
-    assert market.status()["roles"]["writer"]["restarts"] == most
+    assert market.answer()["roles"]["writer"]["restarts"] == most
     wait_for_more(market)
     proven(market)
 
@@ -119,11 +119,11 @@ def test_a_writer_killed_while_it_recovers_loses_and_doubles_nothing(recorder: M
     service = market.start()
     for number in range(1, RECOVERY_CALLS + 1):
         wait_healthy(market)
-        before = market.status()["roles"]["writer"]["restarts"]
+        before = market.answer()["roles"]["writer"]["restarts"]
         # Followed from its fork on: nobody else of the service ever calls fdatasync.
         with tampered(service.pid, [f"fdatasync:signal=SIGKILL:when={number}"], market.directory):
             os.kill(market.pid("writer"), signal.SIGKILL)
-            wait_until(lambda before=before: market.status()["roles"]["writer"]["restarts"] >= before + 2, 10, "two deaths")  # type: ignore[misc]
+            wait_until(lambda before=before: market.answer()["roles"]["writer"]["restarts"] >= before + 2, 10, "two deaths")  # type: ignore[misc]
     wait_healthy(market)
     wait_for_more(market)
     proven(market)

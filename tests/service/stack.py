@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ DEFAULTS = {
     "roll": "10s", "swing": "2s", "heartbeat": "3s", "stop": "20s", "window": "64MiB", "fallback": "", "trs": '["H0STCNT0"]',
     "calendar": "always", "silence": "30s", "universe": "list", "keys": "1", "pace": "15",
 }  # fmt: skip
+ANSWER_S = 15.0
 # Defaults of keys that the version before may not know yet: an upgrade begins with it.
 YOUNG = ("keys = 1", 'universe = "list"')
 FURTHER_PAIRS = {f"KIS_APP_{what}_{number}": f"test-app-{what.lower()}-{number}" for number in (2, 3, 4) for what in ("KEY", "SECRET")}
@@ -89,6 +91,18 @@ class Process:
     def text(self) -> str:
         """What it has said."""
         return self.log_path.read_text()
+
+    def wait_for(self, predicate: Callable[[], object], deadline_s: float, what: str) -> None:
+        """Wait as `wait_until` does for what this process is to do; fail with what it has said, at once when it has ended instead."""
+
+        def is_so() -> bool:
+            if predicate():
+                return True
+            code = self.process.poll()
+            assert code is None, f"ended with {code} instead of {what}; it says:\n{self.text()}"
+            return False
+
+        wait_until(is_so, deadline_s, lambda: f"{what}; the process says:\n{self.text()}")
 
     def stop(self, patience_s: float = 30) -> int:
         """SIGTERM, and wait; returns the exit code."""
@@ -145,11 +159,16 @@ class Stack:
         self.clock_environ = clock.environ if clock is not None else {}
         brokers_clock = brokers_clock or clock
         self._brokers_environ = brokers_clock.environ if brokers_clock is not None else {}
-        self.simulator = self.simulate(options)
-        self.where = json.loads((directory / "ready.json").read_text())
-        self.config = directory / "observer.toml"
-        self.write_config(**settings)
+        self._at_the_end = ExitStack()
         self.service: Process | None = None
+        self.config = directory / "observer.toml"
+        try:
+            self.simulator = self.simulate(options)
+            self.where = json.loads((directory / "ready.json").read_text())
+            self.write_config(**settings)
+        except BaseException:
+            self.close()
+            raise
 
     def write_config(self, **settings: str) -> None:
         """Write the configuration anew."""
@@ -158,14 +177,50 @@ class Stack:
         self.config.write_text(configuration(**{**where, **settings}))
 
     def start(
-        self, until_data: bool = True, environ: Mapping[str, str] | None = None, through: tuple[str, ...] = (), module: str = "observer"
+        self,
+        until_data: bool = True,
+        environ: Mapping[str, str] | None = None,
+        through: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "observer"),
     ) -> Process:
-        """Start the service, or a ``module`` that runs it; by default wait until ticks are durable."""
-        arguments = ["-m", module, "--config", str(self.config), "run"]
-        self.service = Process("service", arguments, self.directory, {**self.environ, **self.clock_environ, **(environ or {})}, through)
+        """Start the service, or a ``program`` that runs it; by default wait until ticks are durable."""
+        self.service = self.run_verb(
+            "run", name="service", environ={**self.clock_environ, **(environ or {})}, through=through, program=program
+        )
         if until_data:
-            wait_until(lambda: self.durable() > 0, 15, f"durable ticks; the service says:\n{self.service.text()}")
+            self.service.wait_for(lambda: self.durable() > 0, 15, "durable ticks")
         return self.service
+
+    def run_verb(
+        self,
+        *arguments: str,
+        name: str,
+        environ: Mapping[str, str] | None = None,
+        through: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "observer"),
+    ) -> Process:
+        """Start a verb with the configuration of this stack, its log named ``name``; what of it still runs at the end is killed."""
+        command = [*program, "--config", str(self.config), *arguments]
+        return self._to_be_killed(Process(name, command, self.directory, {**self.environ, **(environ or {})}, through))
+
+    def answer(self) -> dict[str, Any]:
+        """The /status answer, waited for where nobody answers at the moment: of a service that is there, for what it must say."""
+        found: dict[str, Any] = {}
+
+        def is_there() -> bool:
+            found.update(self.status())
+            return bool(found)
+
+        wait_until(is_there, ANSWER_S, f"an answer of http://{self.listen}/status")
+        return found
+
+    def confirmed(self) -> int:
+        """How many subscriptions are confirmed; 0 while nobody says."""
+        return int((self.status().get("broker") or {}).get("confirmed") or 0)
+
+    def all_subscribed(self, deadline_s: float = 30) -> None:
+        """Wait until every symbol is confirmed."""
+        wait_until(lambda: self.confirmed() == len(self.symbols), deadline_s, "every subscription")
 
     def status(self) -> dict[str, Any]:
         """The /status answer; empty while nobody answers."""
@@ -201,10 +256,12 @@ class Stack:
         return found
 
     def close(self) -> None:
-        """End whatever still runs."""
-        for process in (self.service, self.simulator):
-            if process is not None:
-                process.kill()
+        """End whatever still runs, each whatever becomes of the others."""
+        self._at_the_end.close()
+
+    def _to_be_killed(self, process: Process) -> Process:
+        self._at_the_end.callback(process.kill)
+        return process
 
     def simulate(self, options: tuple[str, ...] = ()) -> Process:
         """Start a simulator."""
@@ -216,8 +273,9 @@ class Stack:
             *(part for side in ("listen", "ws", "control") for part in (f"--{side}", f"{self._host}:0")),
         ]
         arguments += ["--rate", str(self.rate), "--symbols", ",".join(self.symbols), "--truth", str(self.truth), "--ready-file", str(ready)]
-        process = Process("simulator", [*arguments, "--relaxed-tokens", *options], self.directory, self._brokers_environ, self._beyond)
-        wait_until(ready.exists, 15, f"the simulator: {process.text()}")
+        command = [*arguments, "--relaxed-tokens", *options]
+        process = self._to_be_killed(Process("simulator", command, self.directory, self._brokers_environ, self._beyond))
+        process.wait_for(ready.exists, 15, "a simulator that is ready")
         return process
 
 
@@ -240,5 +298,5 @@ def free_port() -> int:
 
 
 def until(moment: float) -> None:
-    """Wait for a moment of the monotonic clock."""
+    """Let time pass until a moment of the monotonic clock: how long a trouble or a load lasts, never for something to be so then."""
     wait_until(lambda: time.monotonic() >= moment, max(0.0, moment - time.monotonic()) + 1, "a moment")

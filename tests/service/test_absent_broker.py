@@ -11,14 +11,16 @@ from urllib.parse import urlsplit
 import pytest
 
 from observer.archive.explanations import wall_of
-from observer.clock import wall_ns
+from observer.clock import kst_day, wall_ns
 from tests.service.conftest import StartStack
 from tests.service.door import Door
 from tests.service.stack import Stack, until
-from tests.service.test_broker_troubles import confirmed, faults
+from tests.service.test_broker_troubles import faults
 from tests.service.test_gaps import check, observer, records, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.within_a_day
 
 ABSENT_S = 10
 REFUSED_S = 5
@@ -67,13 +69,13 @@ def test_where_nobody_listens_it_is_ready_says_so_and_begins_when_somebody_does(
     start_and_hear(market, systemd)
     wait_until(lambda: {"broker_lost", "polling"} <= faults(market), 10, "both ways to the broker are faults")
     until(time.monotonic() + ABSENT_S)
-    assert {role["restarts"] for role in market.status()["roles"].values()} == {0}
+    assert {role["restarts"] for role in market.answer()["roles"].values()} == {0}
     (market.directory / "ready.json").unlink()
     market.simulator = market.simulate(tuple(ports))
-    wait_until(lambda: confirmed(market) == len(market.symbols), 60, "every subscription")
+    market.all_subscribed(60)
     wait_until(lambda: not faults(market), 30, "the end of all faults")
     wait_for_more(market, 200)
-    shown = observer(market, "gaps")
+    shown = observer(market, "gaps", kst_day(began))
     assert "restart" in shown.stdout, shown.stdout + shown.stderr
     settle(market)
     stop_and_verify(market)
@@ -89,10 +91,10 @@ def test_where_only_the_websocket_is_missing_polls_are_recorded_and_ticks_begin_
     start_and_hear(market, systemd)
     wait_until(lambda: market.durable("swing") > 40, 20, "polls all the same")
     assert faults(market) == {"broker_lost"}
-    assert "Connection refused" in market.status()["broker"]["detail"]
+    assert "Connection refused" in market.answer()["broker"]["detail"]
     until(time.monotonic() + ABSENT_S / 2)
     door.open()
-    wait_until(lambda: confirmed(market) == len(market.symbols), 60, "every subscription")
+    market.all_subscribed(60)
     wait_for_more(market, 200)
     settle(market)
     stop_and_verify(market)
@@ -111,8 +113,8 @@ def test_where_token_and_approval_key_are_refused_at_first_each_is_asked_for_onc
     began = wall_ns()
     start_and_hear(market, systemd)
     wait_until(lambda: faults(market) == {"polling", "broker_lost"}, 20, "both ways to the broker are faults")
-    assert "EGW00133" in market.status()["broker"]["detail"]
-    wait_until(lambda: confirmed(market) == len(market.symbols) and market.durable("swing") > 0, 120, "ticks and polls")
+    assert "EGW00133" in market.answer()["broker"]["detail"]
+    wait_until(lambda: market.confirmed() == len(market.symbols) and market.durable("swing") > 0, 120, "ticks and polls")
     assert {name: market.state()["rest"]["calls"][name] for name in ("tokenP", "Approval")} == {"tokenP": 2, "Approval": 2}
     wait_until(lambda: not faults(market), 30, "the end of both faults")
     wait_for_more(market, 200)

@@ -39,12 +39,8 @@ class Trouble(NamedTuple):
     rate: float = 100
 
 
-def confirmed(market: Stack) -> int:
-    return int(market.status()["broker"]["confirmed"] or 0)
-
-
 def faults(market: Stack) -> set[str]:
-    return {str(fault["kind"]) for fault in market.status()["faults"]}
+    return {str(fault["kind"]) for fault in market.answer()["faults"]}
 
 
 def for_so_long(seconds: float) -> None:
@@ -98,18 +94,18 @@ def be_maintained(market: Stack) -> None:
     """The host is away; what stands in front of it answers, and no JSON."""
     market.control("maintain", seconds=AWAY_S)
     wait_until(lambda: {"polling", "broker_lost"} <= faults(market), 30, "both sides of it are faults")
-    assert "HTTP 503" in market.status()["broker"]["detail"]
+    assert "HTTP 503" in market.answer()["broker"]["detail"]
     wait_until(lambda: market.state()["faults"]["maintained_s"] == 0, AWAY_S + 5, "the end of the maintenance")
-    wait_until(lambda: market.state()["accepted"] > 1 and confirmed(market) == len(market.symbols), 60, "every subscription again")
+    wait_until(lambda: market.state()["accepted"] > 1 and market.confirmed() == len(market.symbols), 60, "every subscription again")
 
 
 def lose_the_approval_key(market: Stack) -> None:
     """It is looked at when a session begins, so it shows only after a cut."""
     market.control("expire", approvals=True)
     market.control("cut", how="rst")
-    wait_until(lambda: "OPSP0011" in market.status()["broker"]["detail"], 20, "the refusal")
+    wait_until(lambda: "OPSP0011" in (market.answer()["broker"]["detail"] or ""), 20, "the refusal")
     wait_until(lambda: market.state()["rest"]["calls"]["Approval"] == 2, 30, "a new approval key")
-    wait_until(lambda: confirmed(market) == len(market.symbols), 30, "every subscription again")
+    market.all_subscribed(30)
 
 
 def lose_the_token(market: Stack) -> None:
@@ -126,7 +122,7 @@ def lose_the_token(market: Stack) -> None:
 
 def send_garbage(market: Stack) -> None:
     market.control("garbage", frames=40)
-    wait_until(lambda: market.status()["tracks"]["scalp"]["rejected"] >= 38, 10, "refused frames")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["rejected"] >= 38, 10, "refused frames")
     assert market.state()["accepted"] == 1
 
 
@@ -141,17 +137,18 @@ TROUBLES = (
 )
 
 
+@pytest.mark.within_a_day
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("trouble", TROUBLES, ids=lambda trouble: trouble.befall.__name__)
 def test_whatever_the_broker_does_nothing_is_missing_without_a_name(stack: StartStack, trouble: Trouble) -> None:
     market = stack(rate=trouble.rate)
     market.start()
-    wait_until(lambda: confirmed(market) == len(market.symbols), 20, "every subscription")
+    market.all_subscribed(20)
     wait_for_more(market, LEAST)
     trouble.befall(market)
     wait_for_more(market, LEAST)
     settle(market)
-    assert {role["restarts"] for role in market.status()["roles"].values()} == {0}, "nothing of it is a reason to die"
+    assert {role["restarts"] for role in market.answer()["roles"].values()} == {0}, "nothing of it is a reason to die"
     stop_and_verify(market)
     assert bool(check(market)) is trouble.costs
     assert {data["reason"] for data in told(market, "gap_unfillable")} <= {OVERFULL}
@@ -162,13 +159,13 @@ def test_where_the_broker_takes_fewer_registrations_what_it_takes_is_whole_and_t
     market = stack(rate=100)
     market.control("limit", registrations=12)
     market.start()
-    wait_until(lambda: confirmed(market) == 12 and "subscriptions" in faults(market), 20, "twelve, and one refused")
+    wait_until(lambda: market.confirmed() == 12 and "subscriptions" in faults(market), 20, "twelve, and one refused")
     wait_for_more(market, 300)
-    assert confirmed(market) == 12
+    assert market.answer()["broker"]["confirmed"] == 12
     market.control("limit", registrations=15)
     market.control("cut", how="close")
     wait_until(lambda: market.state()["accepted"] == 2, 30, "a new session")
-    wait_until(lambda: confirmed(market) == 15, 20, "as many as it takes now")
+    wait_until(lambda: market.confirmed() == 15, 20, "as many as it takes now")
     wait_for_more(market, 300)
     settle(market)
     stop_and_verify(market)
@@ -182,7 +179,7 @@ def test_a_symbol_that_nobody_knows_is_said_and_costs_the_others_nothing(stack: 
     market = stack(rate=100, symbols=8)
     market.write_config(symbols=json.dumps([UNKNOWN, *market.symbols]))
     market.start()
-    wait_until(lambda: confirmed(market) == 8, 20, "all others")
+    wait_until(lambda: market.confirmed() == 8, 20, "all others")
     wait_until(lambda: {"subscriptions", "symbols"} <= faults(market), 20, "both sides say it")
     wait_for_more(market, 300)
     settle(market)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -30,7 +31,11 @@ class Rig:
         self.log = (directory / "log").open("w+")
         command = [sys.executable, "-m", "tests.service.rig", str(directory), str(rate), str(pool)]
         self.process = subprocess.Popen(command, stderr=self.log)
-        wait_until(lambda: self.records(), 10, "first records on the archive")
+        try:
+            wait_until(lambda: self.records(), 10, lambda: f"first records on the archive; the rig says:\n{self.text()}")
+        except BaseException:
+            self.close()
+            raise
 
     def pid(self, role: str) -> int:
         """The pid of ``role``, 0 while it has none."""
@@ -57,6 +62,12 @@ class Rig:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(15)
 
+    def close(self) -> None:
+        """End it, if it still runs."""
+        self.process.kill()
+        self.process.wait(10)
+        self.log.close()
+
     def text(self) -> str:
         self.log.seek(0)
         return self.log.read()
@@ -68,17 +79,14 @@ Start = Callable[..., Rig]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts rigs on one directory; what is still running at the end is killed."""
-    rigs: list[Rig] = []
+    with ExitStack() as at_the_end:
 
-    def start_one(rate: int = 1000, pool: int = 512) -> Rig:
-        rigs.append(Rig(tmp_path, rate, pool))
-        return rigs[-1]
+        def start_one(rate: int = 1000, pool: int = 512) -> Rig:
+            rig = Rig(tmp_path, rate, pool)
+            at_the_end.callback(rig.close)
+            return rig
 
-    yield start_one
-    for rig in rigs:
-        rig.process.kill()
-        rig.process.wait()
-        rig.log.close()
+        yield start_one
 
 
 def assert_whole(rig: Rig) -> None:

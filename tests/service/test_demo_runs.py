@@ -24,8 +24,12 @@ class Demo:
         (directory / "config/observer.toml").write_text(f'[http]\nlisten = "{self.listen}"\n')
         environ = {"XDG_CACHE_HOME": str(directory / "cache"), "XDG_RUNTIME_DIR": "", "OBSERVER_CONFIG": ""}
         self.process = Process("demo", ["-m", "observer", "demo"], directory, environ)
-        wait_until(self.ready, 20, "the demo to be ready")
-        self.children = psutil.Process(self.process.pid).children()
+        try:
+            self.process.wait_for(self.ready, 20, "a demo that is ready")
+            self.children = psutil.Process(self.process.pid).children()
+        except BaseException:
+            self.process.kill()
+            raise
 
     def ready(self) -> bool:
         """Whether the page answers and records can be received and committed."""

@@ -18,12 +18,15 @@ import orjson
 import pytest
 import requests
 
+from observer.clock import kst_day, wall_ns
 from observer.gaps.trade_history import OVERFULL
 from observer.model.truth import TruthRecord, read_truth
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack, until
 from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_for_more, wait_healthy
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.within_a_day
 
 Channel = tuple[str, str]  # symbol and business date: on another day the volume begins anew
 Spans = dict[Channel, set[tuple[int, int]]]
@@ -152,7 +155,7 @@ def be_gone(market: Stack) -> None:
 def hold_the_session(market: Stack) -> None:
     market.control("hold", seconds=5)
     market.control("cut", how="rst")
-    wait_until(lambda: market.status()["broker"]["state"] == "connected" and market.state()["accepted"] > 1, 60, "a second session")
+    wait_until(lambda: market.answer()["broker"]["state"] == "connected" and market.state()["accepted"] > 1, 60, "a second session")
 
 
 def expire_and_refuse(market: Stack) -> None:
@@ -180,10 +183,10 @@ TROUBLES = (close_in_order, fall_silent, be_gone, hold_the_session, expire_and_r
 def test_after_each_trouble_nothing_is_missing_without_a_name(stack: StartStack, trouble: Callable[[Stack], None]) -> None:
     market = stack(rate=100)
     market.start()
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
+    market.all_subscribed(20)
     wait_for_more(market, 200)
     trouble(market)
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 60, "every subscription again")
+    market.all_subscribed(60)
     wait_for_more(market, 300)
     settle(market)
     stop_and_verify(market)
@@ -201,20 +204,21 @@ def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: Star
     market = stack(rate=100)
     service = market.start()
     wait_for_more(market, 200)
-    nothing = observer(market, "gaps")
+    day = kst_day(wall_ns())
+    nothing = observer(market, "gaps", day)
     assert (nothing.returncode, nothing.stdout[:16]) == (0, "nothing is known"), nothing.stdout + nothing.stderr
     market.control("refuse", seconds=60)
     market.control("skip", ticks=20)
     wait_until(lambda: "is not filled yet" in service.text(), 20, "a gap that waits, as the broker refuses")
-    shown = observer(market, "gaps")
+    shown = observer(market, "gaps", day)
     assert shown.returncode == 1 and "are missing" in shown.stdout, shown.stdout + shown.stderr
-    dry = observer(market, "backfill", "--dry-run")
+    dry = observer(market, "backfill", day, "--dry-run")
     assert dry.returncode == 1 and "gaps would be asked for" in dry.stdout, dry.stdout + dry.stderr
     market.control("clear")
-    asked = observer(market, "backfill")
+    asked = observer(market, "backfill", day)
     assert asked.returncode == 0, asked.stdout + asked.stderr
     settle(market)
-    done = observer(market, "gaps")
+    done = observer(market, "gaps", day)
     assert done.returncode == 0 and "nothing is missing any more" in done.stdout, done.stdout + done.stderr
     assert "gaps in ticks" in observer(market, "status").stdout
     metrics = requests.get(f"http://{market.listen}/metrics", timeout=5).text
@@ -246,23 +250,34 @@ def test_gaps_of_symbols_that_a_reload_took_off_the_list_are_filled_also_where_n
     assert sum(map(len, held(market, backfilled=True).values())) >= 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_new_life_of_the_service_measures_what_it_missed(stack: StartStack, number: signal.Signals) -> None:
-    market = stack(rate=300)
-    for _ in range(3):
-        service = market.start()
-        market.control("skip", ratio=0.02)
-        wait_for_more(market, 300)
-        os.kill(service.pid, number)
-        assert service.process.wait(20) is not None
-        until(time.monotonic() + 0.5)
+def lose_and_end(market: Stack, ratio: float, number: signal.Signals) -> None:
+    """Leave out so many of the ticks, then end the service by a signal; trades go on without it for a while."""
+    assert market.service is not None
+    market.control("skip", ratio=ratio)
+    wait_for_more(market, 300)
+    os.kill(market.service.pid, number)
+    assert market.service.process.wait(20) is not None
+    until(time.monotonic() + 0.5)
+
+
+def a_new_life_measures_what_was_missed(market: Stack) -> None:
+    """After `lose_and_end` the service begins once more: everything is told, once, and much of it as missed between two lives."""
     market.control("clear")
     market.start()
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
-    wait_for_more(market, 300)
+    market.all_subscribed()
+    wait_for_more(market, 500)
     wait_until(lambda: any(hole["cause"] == "restart" for hole in told(market)), 20, "what was missed")
     settle(market)
     stop_and_verify(market)
     holes = check(market)
     assert len({hole["hole"] for hole in holes}) == len(holes), "none is told twice"
     assert sum(hole["cause"] == "restart" for hole in holes) >= len(market.symbols) / 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_new_life_of_the_service_measures_what_it_missed(stack: StartStack, number: signal.Signals) -> None:
+    market = stack(rate=300)
+    for _ in range(3):
+        market.start()
+        lose_and_end(market, 0.02, number)
+    a_new_life_measures_what_was_missed(market)

@@ -14,19 +14,15 @@ import pytest
 
 from observer.archive.explanations import read_explanations
 from observer.archive.layout import list_days
+from observer.clock import kst_day, wall_ns
 from observer.collectors import collectors, share
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack, until
-from tests.service.test_gaps import check, observer, records, settle, told
+from tests.service.test_gaps import a_new_life_measures_what_was_missed, check, lose_and_end, observer, records, settle, told
 from tests.service.test_kills import kill_and_wait, stop_and_verify, system_records, wait_for_more, wait_healthy
 from tests.waiting import wait_until
 
 log = logging.getLogger(__name__)
-
-
-def all_subscribed(market: Stack) -> None:
-    """Wait until every symbol is confirmed."""
-    wait_until(lambda: market.status().get("broker", {}).get("confirmed") == len(market.symbols), 30, "every subscription")
 
 
 def sessions_of(market: Stack) -> dict[int, set[str]]:
@@ -62,7 +58,7 @@ def show(market: Stack, keys: int) -> None:
 def test_three_keys_record_a_hundred_symbols_each_once_over_three_sessions(stack: StartStack) -> None:
     market = stack(rate=1000, symbols=100, keys="3")
     market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     wait_for_more(market, 1000)
     parts, connections = shares(market, 3), sessions_of(market)
     show(market, 3)
@@ -75,7 +71,7 @@ def test_three_keys_record_a_hundred_symbols_each_once_over_three_sessions(stack
     assert {name: session["confirmed"] for name, session in shown["broker"]["sessions"].items()} == {
         name: len(part) for name, part in parts.items()
     }
-    wait_until(lambda: market.status()["tracks"]["swing"]["committed"] >= 200, 10, "two cycles of polls")
+    wait_until(lambda: market.answer()["tracks"]["swing"]["committed"] >= 200, 10, "two cycles of polls")
     text = observer(market, "status").stdout
     assert "session of collector-3" in text and "100 of 100 confirmed" in text, text
     settle(market)
@@ -92,14 +88,14 @@ def test_three_keys_record_a_hundred_symbols_each_once_over_three_sessions(stack
 def test_a_killed_collector_leaves_the_others_sessions_up_and_only_its_own_symbols_blind(stack: StartStack) -> None:
     market = stack(rate=1000, symbols=100, keys="3")
     market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     wait_for_more(market, 500)
     before, own, part = sessions_of(market), pids(market, 3), shares(market, 3)["collector-2"]
     show(market, 3)
     for _ in range(2):
         kill_and_wait(market, "collector-2")
         wait_healthy(market, "collector-2")
-        all_subscribed(market)
+        market.all_subscribed()
         wait_for_more(market, 500)
     after = sessions_of(market)
     show(market, 3)
@@ -111,7 +107,7 @@ def test_a_killed_collector_leaves_the_others_sessions_up_and_only_its_own_symbo
     wait_until(lambda: any(hole["cause"] == "restart" for hole in told(market)), 20, "what was missed")
     settle(market)
     market.control("speed", rate=0)  # three collectors at work are hardly ever all between two publications
-    wait_until(lambda: market.status()["tracks"]["scalp"]["unexplained"] == 0, 10, "a balance that closes")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["unexplained"] == 0, 10, "a balance that closes")
     stop_and_verify(market)
     holes = check(market)
     assert {hole["symbol"] for hole in holes} <= part
@@ -126,32 +122,19 @@ def test_another_number_of_keys_after_a_restart_loses_and_doubles_nothing(stack:
     market = stack(rate=300, symbols=24, keys="3")
     for keys in (3, 2, 4):
         market.write_config(keys=str(keys))
-        service = market.start()
-        all_subscribed(market)
+        market.start()
+        market.all_subscribed()
         assert len(sessions_of(market)) == keys
         show(market, keys)
-        market.control("skip", ratio=0.01)
-        wait_for_more(market, 300)
-        os.kill(service.pid, number)
-        assert service.process.wait(20) is not None
-        until(time.monotonic() + 0.5)
-    market.control("clear")
+        lose_and_end(market, 0.01, number)
     market.write_config(keys="2")
-    market.start()
-    all_subscribed(market)
-    wait_for_more(market, 500)
-    wait_until(lambda: any(hole["cause"] == "restart" for hole in told(market)), 20, "what was missed")
-    settle(market)
-    stop_and_verify(market)
-    holes = check(market)
-    assert len({hole["hole"] for hole in holes}) == len(holes), "none is told twice"
-    assert sum(hole["cause"] == "restart" for hole in holes) >= len(market.symbols) / 2
+    a_new_life_measures_what_was_missed(market)
 
 
 def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_twice(stack: StartStack) -> None:
     market = stack(rate=300, symbols=30, keys="3")
     service = market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     whole = market.symbols
     for symbols in (whole[1:], whole, whole[:25], whole):
         market.symbols = symbols
@@ -166,7 +149,7 @@ def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_
         os.kill(slow, signal.SIGCONT)
         moved = sorted(map(sorted, shares(market, 3).values()))
         wait_until(lambda moved=moved: sorted(map(sorted, sessions_of(market).values())) == moved, 30, "the new shares")  # type: ignore[misc]
-        all_subscribed(market)
+        market.all_subscribed()
     wait_for_more(market, 500)
     settle(market)
     stop_and_verify(market)
@@ -176,7 +159,7 @@ def test_a_reloaded_list_gives_symbols_to_other_collectors_and_none_is_received_
 def test_the_number_of_keys_is_not_reloaded(stack: StartStack) -> None:
     market = stack(rate=200, symbols=20, keys="2")
     service = market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     before = pids(market, 2)
     market.write_config(keys="3")
     os.kill(service.pid, signal.SIGHUP)
@@ -187,12 +170,12 @@ def test_the_number_of_keys_is_not_reloaded(stack: StartStack) -> None:
 def test_a_key_that_another_program_holds_is_told_and_the_others_go_on(stack: StartStack) -> None:
     market = stack(rate=200, symbols=30, keys="3")
     market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     part = shares(market, 3)["collector-3"]
     [taken] = [each for each in market.state()["connections"] if {name.partition(":")[2] for name in each["subscriptions"]} == part]
     market.control("hold", seconds=5, account=taken["account"])
     market.control("cut", how="rst", connections=[taken["number"]])
-    wait_until(lambda: market.status()["broker"]["sessions"]["collector-3"]["state"] == "held", 10, "a held session")
+    wait_until(lambda: market.answer()["broker"]["sessions"]["collector-3"]["state"] == "held", 10, "a held session")
     shown = market.status()
     assert (shown["broker"]["state"], shown["broker"]["confirmed"], shown["broker"]["desired"]) == ("held", 20, 30)
     [said] = [each for each in shown["checks"] if each["name"] == "broker"]
@@ -201,7 +184,7 @@ def test_a_key_that_another_program_holds_is_told_and_the_others_go_on(stack: St
         "collector": "connected", "collector-2": "connected",
     }  # fmt: skip
     wait_for_more(market, 300)
-    all_subscribed(market)
+    market.all_subscribed()
     wait_for_more(market, 300)
     settle(market)
     stop_and_verify(market)
@@ -210,6 +193,7 @@ def test_a_key_that_another_program_holds_is_told_and_the_others_go_on(stack: St
     assert told_by == {"collector-3"}
 
 
+@pytest.mark.within_a_day
 def test_check_and_backfill_are_for_all_keys(stack: StartStack) -> None:
     market = stack(rate=200, symbols=60, keys="2")
     said = observer(market, "check")
@@ -217,13 +201,14 @@ def test_check_and_backfill_are_for_all_keys(stack: StartStack) -> None:
     refused = observer(market, "check", "--json")
     assert [each["registrations"] for each in json.loads(refused.stdout)["keys"]] == [30, 30]
     market.start()
-    all_subscribed(market)
+    market.all_subscribed()
     wait_for_more(market, 200)
+    day = kst_day(wall_ns())
     market.control("refuse", seconds=12)
     market.control("skip", ticks=15)
     wait_until(lambda: open_holes(market) > 0, 20, "holes")
     wait_until(lambda: not market.state()["faults"]["connections_refused_s"], 20, "a broker that answers")
-    asked = observer(market, "backfill")
+    asked = observer(market, "backfill", day)
     assert asked.returncode == 0, asked.stdout + asked.stderr
     settle(market)
     stop_and_verify(market)

@@ -68,7 +68,7 @@ def test_killing_the_writer_costs_nothing_and_the_broker_notices_nothing(stack: 
         wait_healthy(market, "writer")
         until(time.monotonic() + dice.random() * 0.2)
     assert market.state()["accepted"] == 1, "the WebSocket session never dropped"
-    assert market.status()["roles"]["writer"]["restarts"] == 6
+    assert market.answer()["roles"]["writer"]["restarts"] == 6
     report = stop_and_verify(market)
     assert report.missing_explained == 0
 
@@ -83,7 +83,7 @@ def test_killing_the_collector_costs_what_lies_in_a_recorded_incident_and_double
         wait_healthy(market, "collector")
         wait_for_more(market, 50)
     assert market.pid("writer") == writer
-    wait_until(lambda: market.status()["tracks"]["scalp"]["unexplained"] == 0, 10, "a balance that closes")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["unexplained"] == 0, 10, "a balance that closes")
     report = stop_and_verify(market)
     assert [blind.kind for blind in report.blind if blind.track == "scalp"].count("restart") >= 2
 
@@ -135,7 +135,7 @@ def test_garbage_between_the_frames_is_rejected_with_its_text_and_costs_no_tick(
     market = stack(rate=200)
     market.start()
     market.control("garbage", frames=20)
-    wait_until(lambda: market.status()["tracks"]["scalp"]["rejected"] >= 20, 5, "rejected frames")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["rejected"] >= 20, 5, "rejected frames")
     wait_for_more(market, 50)
     stop_and_verify(market)
     assert b'"stage":"decode"' in system_records(market, b'"event":"rejected"')

@@ -11,13 +11,17 @@ import sys
 from collections import Counter, defaultdict
 from datetime import datetime
 
+import pytest
+
 from observer.clock import KST_OFFSET_S, SECOND_NS, kst_day, wall_ns
 from observer.gaps.ledger import read_ledger
 from tests.service.conftest import StartStack
-from tests.service.stack import Process, Stack
+from tests.service.stack import Stack
 from tests.service.test_gaps import records
 from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_healthy
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.within_a_day
 
 INTERVAL_S = 2
 SHORTER = """
@@ -43,9 +47,8 @@ class Loaded:
         self.reading = market.directory / "cpu"
         self.reading.write_text("0.1")
         market.write_config(swing=f"{INTERVAL_S}s")
-        arguments = ["-c", SHORTER, str(self.reading), "--config", str(market.config), "run"]
-        market.service = Process("service", arguments, market.directory, market.environ)
-        wait_until(lambda: market.durable("swing") > 0, 20, f"durable polls; the service says:\n{market.service.text()}")
+        service = market.start(until_data=False, program=("-c", SHORTER, str(self.reading)))
+        service.wait_for(lambda: market.durable("swing") > 0, 20, "durable polls")
 
     def busy(self, share: float, level: int) -> None:
         """Be so busy until it is of that level, and some cycles longer."""
@@ -67,6 +70,7 @@ def cycle_of(moment_ns: int) -> int:
 
 
 def test_under_load_polls_are_thinned_out_counted_to_the_last_one_and_come_back(stack: StartStack) -> None:
+    day = kst_day(wall_ns())
     loaded = Loaded(stack(rate=100, symbols=7))
     market = loaded.market
     first, second = market.symbols[:4], market.symbols[4:]
@@ -77,10 +81,9 @@ def test_under_load_polls_are_thinned_out_counted_to_the_last_one_and_come_back(
     kill_and_wait(market, "janitor")
     loaded.busy(0.85, 1)
     loaded.busy(0.95, 2)
-    faults = {(fault["kind"], fault["class"]) for fault in market.status()["faults"]}
+    faults = {(fault["kind"], fault["class"]) for fault in market.answer()["faults"]}
     assert ("load", "level_2") in faults
     loaded.busy(0.1, 0)
-    day = kst_day(wall_ns())
     report = stop_and_verify(market)
     assert report.whole
     ledger, polled, told = read_ledger(market.archive, day), loaded.polled(), Counter[str]()

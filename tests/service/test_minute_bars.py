@@ -17,9 +17,12 @@ from observer.model.fields import BARS_TODAY, TRADE_HISTORY
 from observer.model.record import line_head, system_tail
 from observer.model.truth import TruthRecord, read_truth
 from tests.service.conftest import StartStack
+from tests.service.stack import Stack
 from tests.service.test_gaps import TOTAL, check, observer, records, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.within_a_day, pytest.mark.timeout(180)]
 
 
 def bars(archive: Path) -> dict[str, list[dict[str, Any]]]:
@@ -39,11 +42,17 @@ def traded_in(truth: Path) -> Counter[str]:
     )
 
 
+def asked_in_their_minute(market: Stack) -> set[str]:
+    """The holes whose last minute was not over when they were said to be unfillable, and of which something is filled."""
+    last = {hole["hole"]: hole["to"][:16] for hole in told(market)}
+    said = [record for record in records(market.archive, "system/2*.jsonl") if record["event"] == "gap_unfillable"]
+    return {each["data"]["hole"] for each in said if each["recv"][:16] == last[each["data"]["hole"]] and "path" in each["data"]}
+
+
 def test_more_trades_a_second_than_kis_tells_leave_bars_once_their_minute_is_over(stack: StartStack) -> None:
     market = stack(rate=150, symbols=("005930",))
     market.start()
-    wait_until(lambda: kst_seconds_text(wall_ns())[17:19] < "40", 30, "a minute that is young")
-    first = kst_seconds_text(wall_ns())[11:16].replace(":", "")
+    wait_until(lambda: kst_seconds_text(wall_ns())[17:19] < "40", 30, "a minute that will hardly be over when the hole is asked for")
     wait_for_more(market, 300)
     market.control("refuse", seconds=3)
     market.control("cut", how="rst")
@@ -53,7 +62,9 @@ def test_more_trades_a_second_than_kis_tells_leave_bars_once_their_minute_is_ove
     holes = check(market)
     before = told(market, "gap_unfillable")
     assert {data["reason"] for data in before} == {OVERFULL} and before[0]["source"] == TRADE_HISTORY
-    wait_until(lambda: kst_seconds_text(wall_ns())[11:16].replace(":", "") > first, 70, "the next minute")
+    in_their_minute = asked_in_their_minute(market)
+    last_minute = max(hole["to"][:16] for hole in holes)
+    wait_until(lambda: kst_seconds_text(wall_ns())[:16] > last_minute, 70, "the end of the last hole's minute")
     asked = observer(market, "backfill")
     assert asked.returncode == EXIT_FOUND, asked.stdout + asked.stderr
     shown = observer(market, "gaps")
@@ -69,7 +80,7 @@ def test_more_trades_a_second_than_kis_tells_leave_bars_once_their_minute_is_ove
         assert [bar["obs"]["cntg_vol"] for bar in archived] == [traded[minute] for minute in minutes]
     last = {data["hole"]: data for data in told(market, "gap_unfillable")}
     assert all(data["reason"] == OVERFULL and data["volume"] > 0 for data in last.values())
-    assert any(data["path"].endswith(".2.jsonl") for data in last.values()), "the bars came later: a file of their own"
+    assert all(last[hole]["path"].endswith(".2.jsonl") for hole in in_their_minute), "the bars came later: a file of their own"
 
 
 def test_what_an_earlier_day_lacks_is_said_to_be_out_of_reach(stack: StartStack) -> None:
@@ -88,9 +99,3 @@ def test_what_an_earlier_day_lacks_is_said_to_be_out_of_reach(stack: StartStack)
     assert market.service is not None and market.service.stop() == EXIT_OK
     shown = observer(market, "gaps", kst_day(then), "--open")
     assert shown.returncode == EXIT_FOUND and "1 cannot be filled" in shown.stdout, shown.stdout
-
-
-@pytest.fixture(autouse=True)
-def _not_at_midnight() -> None:
-    if kst_seconds_text(wall_ns())[11:16] >= "23:56":
-        pytest.skip("not tested: the minute bars of today, as today ends now")

@@ -11,7 +11,7 @@ from collections import defaultdict
 from observer.archive.explanations import wall_of
 from observer.clock import SECOND_NS, kst_seconds_text
 from tests.service.conftest import StartStack
-from tests.service.stack import Process, Stack, until
+from tests.service.stack import Stack, until
 from tests.service.test_gaps import records, told
 from tests.service.test_kills import stop_and_verify, wait_healthy
 from tests.waiting import wait_until
@@ -29,8 +29,8 @@ sys.exit(main(sys.argv[1:]))
 
 def start(market: Stack) -> None:
     """The service, for which two minutes are a few seconds."""
-    market.service = Process("service", ["-c", IMPATIENT, "--config", str(market.config), "run"], market.directory, market.environ)
-    wait_until(lambda: market.durable("swing") > 0, 20, "durable polls")
+    service = market.start(until_data=False, program=("-c", IMPATIENT))
+    service.wait_for(lambda: market.durable("swing") > 0, 20, "durable polls")
 
 
 def kill(market: Stack) -> None:

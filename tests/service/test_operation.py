@@ -15,13 +15,13 @@ import requests
 
 from observer.archive.verify import verify_days
 from tests.service.conftest import StartStack
-from tests.service.stack import Process, Stack
+from tests.service.stack import Stack
 from tests.waiting import wait_until
 
 
 def run_until_end(stack: Stack, name: str = "other", environ: dict[str, str] | None = None) -> tuple[int, str]:
     """`observer run` with the stack's configuration, which is expected to end by itself."""
-    process = Process(name, ["-m", "observer", "--config", str(stack.config), "run"], stack.directory, {**stack.environ, **(environ or {})})
+    process = stack.run_verb("run", name=name, environ=environ)
     code = process.process.wait(10)
     return code, process.text()
 
@@ -64,7 +64,7 @@ def test_a_busy_port_is_a_fault_of_a_running_service_that_ends_when_the_port_is_
         wait_until(lambda: "cannot be bound" in service.text(), 10, "the message")
         wait_until(lambda: list(market.archive.glob("scalp/*/*.jsonl")), 10, "ticks all the same")
     wait_until(lambda: market.durable() > 0, 15, "the page, once the port is free")
-    assert market.status()["faults"] == []
+    assert market.answer()["faults"] == []
     assert service.stop() == 0
 
 
@@ -74,7 +74,7 @@ def test_an_unwritable_root_is_a_fault_of_a_running_service_and_costs_no_record(
     service = market.start(until_data=False)
     wait_until(lambda: market.status().get("archive", {}).get("state") == "held", 15, "the fault")
     assert requests.get(f"http://{market.listen}/ready", timeout=5).status_code == 503
-    wait_until(lambda: market.status()["tracks"]["scalp"]["received"] > 200, 10, "ticks received meanwhile")
+    wait_until(lambda: market.answer()["tracks"]["scalp"]["received"] > 200, 10, "ticks received meanwhile")
     status = market.status()
     assert status["tracks"]["scalp"]["committed"] == 0
     assert status["roles"]["writer"]["restarts"] == 0, "it waits, it does not die"
@@ -83,7 +83,7 @@ def test_an_unwritable_root_is_a_fault_of_a_running_service_and_costs_no_record(
     wait_until(lambda: "ended after" in service.text(), 10, "the end of the fault in the log")
     said = [line for line in service.text().splitlines() if "the archive cannot be written" in line]
     assert ["ended after" in line for line in said] == [False, True], said
-    assert market.status()["tracks"]["scalp"]["shed"] == 0
+    assert market.answer()["tracks"]["scalp"]["shed"] == 0
     assert service.stop() == 0
 
 
@@ -96,7 +96,7 @@ def test_while_the_root_is_unwritable_records_go_to_the_fallback_and_come_back(s
     assert status["fallback"]["path"] == str(tmp_path / "fallback")
     wait_until(lambda: requests.get(f"http://{market.listen}/ready", timeout=5).status_code == 200, 5, "received and durable is ready")
     (tmp_path / "archive").unlink()
-    wait_until(lambda: market.status()["archive"]["state"] == "ok", 20, "the archive takes records again")
+    wait_until(lambda: market.answer()["archive"]["state"] == "ok", 20, "the archive takes records again")
     wait_until(lambda: "records moved back" in service.text(), 10, "the end of the fault in the log")
     assert list((tmp_path / "fallback").rglob("scalp/*/*.jsonl")) == []
     assert service.stop() == 0

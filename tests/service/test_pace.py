@@ -8,7 +8,6 @@ from tests.bench.pace import figures, make_trouble, start_written_down
 from tests.service.conftest import StartStack
 from tests.service.test_gaps import check
 from tests.service.test_kills import stop_and_verify
-from tests.waiting import wait_until
 
 PACE = 5  # so few that there is always more to ask
 TROUBLE_S = 20
@@ -17,7 +16,7 @@ TROUBLE_S = 20
 def test_in_no_second_more_calls_arrive_than_are_configured_whoever_asks_and_whoever_is_killed(stack: StartStack) -> None:
     market = stack(rate=40, symbols=10, swing="1s", pace=str(PACE))
     start_written_down(market)
-    wait_until(lambda: market.status()["broker"]["confirmed"] == len(market.symbols), 20, "every subscription")
+    market.all_subscribed(20)
     make_trouble(market, TROUBLE_S, 5, random.Random(2))
     counted = figures(market)
     assert counted.placed <= PACE

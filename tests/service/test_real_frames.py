@@ -12,7 +12,6 @@ import pytest
 import observer.model
 from tests.bench.sender import Broker, websocket_frame
 from tests.service.stack import Process, configuration, free_port
-from tests.waiting import wait_until
 
 FRAMES = (Path(__file__).parent.parent / "data/frames.txt").read_text().splitlines()
 REAL = [line for line in FRAMES if line.startswith("0|")][:4]  # those behind them are constructed
@@ -70,7 +69,7 @@ def archived(tmp_path: Path) -> Iterator[list[dict[str, Any]]]:
             read[:] = [json.loads(line) for path in files for line in path.read_text().splitlines()]
             return len(read) >= count
 
-        wait_until(all_there, 15, f"{count} records on the archive; the service says:\n{service.text()}")
+        service.wait_for(all_there, 15, f"{count} records on the archive")
         assert service.stop() == 0
         yield sorted(read, key=lambda record: int(record["seq"]))
         connection.close()

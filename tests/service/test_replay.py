@@ -7,7 +7,6 @@ import os
 import re
 import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from observer.archive.verify import archive_days, verify_days
 from observer.clock import interval_start_s, kst
 from observer.gaps.ledger import Entry, read_ledger
 from tests.hand_archive import DAY, HandArchive, at, trade
-from tests.service.conftest import StartStack
+from tests.service.conftest import Launch, StartStack
 from tests.service.stack import Process, Stack, pid_of_role
 from tests.service.test_gaps import settle
 from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_for_more, wait_healthy
@@ -75,8 +74,9 @@ def holes(root: Path, day: str) -> list[Entry]:
     return [entry._replace(state=entry.state._replace(since_ns=0)) for entry in read_ledger(root, day).entries]
 
 
-def replay(directory: Path, *arguments: str, name: str = "replay") -> Process:
-    return Process(name, ["-m", "observer", "replay", *arguments, "--json"], directory, {"HOME": str(directory), "TMPDIR": str(directory)})
+def replay(launch: Launch, directory: Path, *arguments: str, name: str = "replay") -> Process:
+    environ = {"HOME": str(directory), "TMPDIR": str(directory)}
+    return launch(name, ["-m", "observer", "replay", *arguments, "--json"], directory, environ)
 
 
 def told(process: Process) -> dict[str, Any]:
@@ -111,15 +111,15 @@ def record(market: Stack) -> None:
     stop_and_verify(market)
 
 
-def test_a_recorded_day_comes_out_of_a_replay_as_it_was(stack: StartStack, tmp_path: Path) -> None:
+def test_a_recorded_day_comes_out_of_a_replay_as_it_was(stack: StartStack, launch: Launch, tmp_path: Path) -> None:
     market = stack(rate=100)
     record(market)
     compressed = compress_one(market.archive)
     target = tmp_path / "again"
     for day in archive_days(market.archive):
         if any(parse_segment(path).day == day for path in files(market.archive, filled=False)):  # type: ignore[union-attr]
-            done = Process("replay", ["-m", "observer", "--config", str(market.config), "replay", day, "--to", str(target), "--json"],
-                           tmp_path, {"CACHE_DIRECTORY": str(tmp_path / "cache"), "KIS_APP_KEY": "", "KIS_APP_SECRET": ""})  # fmt: skip
+            done = launch("replay", ["-m", "observer", "--config", str(market.config), "replay", day, "--to", str(target), "--json"],
+                          tmp_path, {"CACHE_DIRECTORY": str(tmp_path / "cache"), "KIS_APP_KEY": "", "KIS_APP_SECRET": ""})  # fmt: skip
             assert done.process.wait(60) == 0, done.text()
             assert told(done)["refused"] == {}
             assert holes(target, day) == holes(market.archive, day)
@@ -153,14 +153,12 @@ def written(target: Path) -> int:
 
 
 @pytest.fixture
-def running(long_day: Path, tmp_path: Path) -> Iterator[tuple[Process, Path]]:
+def running(launch: Launch, long_day: Path, tmp_path: Path) -> tuple[Process, Path]:
     """A replay of the long day that takes about ten seconds."""
     target = tmp_path / "again"
-    process = replay(tmp_path, DAY, "--from", str(long_day), "--to", str(target), "--speed", "120")
-    wait_until(lambda: len(list(target.glob("scalp/*/*.jsonl"))) >= 3 or process.process.poll() is not None, 30, process.text())
-    yield process, target
-    if process.process.poll() is None:
-        process.kill()
+    process = replay(launch, tmp_path, DAY, "--from", str(long_day), "--to", str(target), "--speed", "120")
+    process.wait_for(lambda: len(list(target.glob("scalp/*/*.jsonl"))) >= 3, 30, "its third file")
+    return process, target
 
 
 def test_whoever_is_killed_during_a_replay_each_record_arrives_once_in_its_file(running: tuple[Process, Path], long_day: Path) -> None:
@@ -178,7 +176,7 @@ def test_whoever_is_killed_during_a_replay_each_record_arrives_once_in_its_file(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_replay_that_was_stopped_or_killed_is_whole_as_far_as_it_came_and_the_same_command_goes_on(
-    running: tuple[Process, Path], long_day: Path, tmp_path: Path, number: signal.Signals
+    running: tuple[Process, Path], launch: Launch, long_day: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     process, target = running
     process.process.send_signal(number)
@@ -189,12 +187,12 @@ def test_a_replay_that_was_stopped_or_killed_is_whole_as_far_as_it_came_and_the_
     assert 0 < len(before) < 24_000
     if number is signal.SIGINT:
         assert told(process)["done"] is False
-    again = replay(tmp_path, DAY, "--from", str(long_day), "--to", str(target), name="again")
+    again = replay(launch, tmp_path, DAY, "--from", str(long_day), "--to", str(target), name="again")
     assert again.process.wait(60) == 0, again.text()
     assert told(again)["held"] >= len(before)
     same_but_marked(long_day, target)
     report = verify_days(target)
     assert (report.problems, report.missing, report.doubled) == ([], 0, 0)
-    refused = replay(tmp_path, DAY, "--from", str(long_day), "--to", str(target), name="third")
+    refused = replay(launch, tmp_path, DAY, "--from", str(long_day), "--to", str(target), name="third")
     assert refused.process.wait(30) == 64
     assert "holds 20261123 already, whole" in refused.text()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack
 from tests.service.test_gaps import check, records, settle, told
 from tests.service.test_kills import stop_and_verify, wait_for_more
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.within_a_day
+
 FORGOTTEN, SYMBOLS = "000660", ("005930", "000660", "035420")
 
 
 def silent(market: Stack) -> dict[str, Any]:
     """What the session says of its silent channels."""
-    sessions = market.status().get("broker", {}).get("sessions", {})
-    return {name: ts for session in sessions.values() for name, ts in session["silent"].items()}
+    sessions = market.answer()["broker"]["sessions"].values()
+    return {name: ts for session in sessions for name, ts in session["silent"].items()}
 
 
 def test_a_confirmed_channel_that_brings_nothing_is_found_filled_and_helped_by_a_new_session(stack: StartStack) -> None:
@@ -26,7 +30,7 @@ def test_a_confirmed_channel_that_brings_nothing_is_found_filled_and_helped_by_a
     market.control("mute", symbols=[FORGOTTEN])
     wait_until(lambda: silent(market), 60, "the channel is named")
     wait_until(lambda: market.state()["accepted"] == 2, 10, "a new session")
-    wait_until(lambda: market.status() and not silent(market), 20, "a channel that brings trades again")
+    wait_until(lambda: not silent(market), 20, "a channel that brings trades again")
     wait_for_more(market, 200)
     settle(market)
     stop_and_verify(market)

@@ -7,11 +7,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack
 from tests.service.test_gaps import records, told
 from tests.service.test_kills import kill_and_wait, stop_and_verify, wait_healthy
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.within_a_day
 
 NAMED = "005930"
 AT_THE_PRICE = {"790980", "791980", "79097K", "79197K"}  # halted ones, and preferred ones at 4,000 KRW exactly

@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,19 +48,19 @@ class Runners:
 
     def __init__(self, directory: Path, count: int) -> None:
         hurry()
-        self._disks: list[Disk] = []
         self._places = []
-        for number in range(count):
-            disk = Disk(directory, size=DISK_BYTES, kind="tmpfs", name=f"disk{number}")
-            self._disks.append(disk)
-            work = Disk(directory, size=WORK_BYTES, kind="tmpfs", name=f"work{number}")
-            self._disks.append(work)
-            self._places.append((disk.point, work.point))
+        with ExitStack() as at_the_end:
+            for number in range(count):
+                disk = Disk(directory, size=DISK_BYTES, kind="tmpfs", name=f"disk{number}")
+                at_the_end.callback(disk.close)
+                work = Disk(directory, size=WORK_BYTES, kind="tmpfs", name=f"work{number}")
+                at_the_end.callback(work.close)
+                self._places.append((disk.point, work.point))
+            self._at_the_end = at_the_end.pop_all()
 
     def close(self) -> None:
-        """Unmount everything."""
-        for disk in self._disks:
-            disk.close()
+        """Unmount everything, each whatever becomes of the others."""
+        self._at_the_end.close()
 
     def record(self) -> tuple[int, str, Sequence[str]]:
         """A run in which nothing happens: the writer's pid, what strace saw, and where archive and fallback are.

@@ -13,10 +13,10 @@ from observer.model.events import EVENTS
 from observer.model.truth import record_line
 from observer.simulator.market import Market, moment_at
 from tests.day.hands import Hands
-from tests.day.judge import Done, Event, flatness, prove, trades_of
-from tests.day.run import verdict
+from tests.day.judge import ENOUGH, YOUNG_S, Done, Event, flatness, prove, trades_of
+from tests.day.run import verdict, with_unfinished
 from tests.day.schedule import FLAGGED, SCHEDULE, Told, Trouble
-from tests.day.watch import Sample
+from tests.day.watch import ROLES, Sample
 
 DAY = "20261123"
 NINE = day_start_ns(DAY) + 9 * 3600 * SECOND_NS
@@ -99,20 +99,42 @@ def test_memory_that_is_more_in_the_last_third_than_in_the_first_grows(grows: in
     assert flatness(samples)["writer"]["threads"].flat
 
 
+def test_of_a_role_that_was_hardly_seen_nothing_is_said() -> None:
+    few = [Sample("janitor", 1, number, YOUNG_S, 30 << 20, 40, 4, 0.0) for number in range(ENOUGH - 1)]
+    assert flatness(few) == {}
+    assert flatness([*few, few[0]]).keys() == {"janitor"}
+
+
+def test_a_hand_that_is_not_back_is_a_fault_that_failed() -> None:
+    hanging = KILLED._replace(at="09:13")
+    over = Done(KILLED, NINE, NINE + SECOND_NS)
+    done = with_unfinished({"09:05": (KILLED, NINE), "09:13": (hanging, NINE + 2)}, [over], NINE + 5)
+    assert done[0] == over
+    assert done[1][:3] == (hanging, NINE + 2, NINE + 5) and "not over" in done[1].failed
+
+
+TRADES = {"made": [0, 10], "missing": 0, "explained": {}, "doubled": 0, "foreign": 0}
+FAULT = {"at": "09:05", "name": "killed", "failed": "", "complete": True}
+FLAT = {role: {"pss": {"flat": True}} for role in ROLES}
+
+
 def judged_day(**changes: Any) -> dict[str, Any]:
-    trades = {"missing": 0, "explained": {}, "doubled": 0, "foreign": 0}
-    fault = {"at": "09:05", "name": "killed", "failed": "", "complete": True}
-    return {"trades": trades, "faults": [fault], "flat": {"writer": {"pss": {"flat": True}}}, "verification": {"problems": []}, **changes}
+    return {"due": ["09:05"], "trades": TRADES, "faults": [FAULT], "flat": FLAT, "verification": {"problems": []}, **changes}
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"trades": {"missing": 2, "explained": {"overfull": 1}, "doubled": 0, "foreign": 0}},
-        {"trades": {"missing": 0, "explained": {}, "doubled": 1, "foreign": 0}},
-        {"trades": {"missing": 0, "explained": {}, "doubled": 0, "foreign": 1}},
-        {"faults": [{"at": "09:05", "name": "killed", "failed": "", "complete": False}]},
-        {"flat": {"writer": {"pss": {"flat": False}}}},
+        {"trades": {**TRADES, "missing": 2, "explained": {"overfull": 1}}},
+        {"trades": {**TRADES, "doubled": 1}},
+        {"trades": {**TRADES, "foreign": 1}},
+        {"trades": {**TRADES, "made": [0, 0]}},
+        {"faults": [{**FAULT, "complete": False}]},
+        {"faults": []},
+        {"faults": [FAULT, FAULT]},
+        {"due": ["09:05", "09:13"]},
+        {"flat": {**FLAT, "writer": {"pss": {"flat": False}}}},
+        {"flat": {role: FLAT[role] for role in ROLES[1:]}},
         {"verification": {"problems": ["a hole"]}},
     ],
 )

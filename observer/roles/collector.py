@@ -106,9 +106,12 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents: list[Untold] = []
-        self._gaps = Untold(self._producer, self._cell("gap_from"))
-        self._polls = Untold(self._producer, self._cell("poll_from"))
+        self._untold: list[Untold] = []
+        self._gaps = self._telling("gap_from")
+        self._polls = self._telling("poll_from")
+        for untold in (self._gaps, self._polls):
+            if untold.inherited:  # whose symbols they are now, may be yet to come
+                untold.begin(EARLIER, untold.inherited)
         self.polled: ReadBack | None = None
         self._neighbours = Neighbours(context.board, context.instance)
         self._portion = Portion(config, context.instance)
@@ -161,12 +164,8 @@ class Collector:
             for flow in self.flows.values():
                 flow.tick(now)
             self._watch(now)
-            for incidents in self._incidents:
-                incidents.tick()
-            self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
-            self._polls.tick()
             self.thinning.tick(wall_ns())
-            self._gaps.tick()
+            self._tell()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
             self._context.beat()
@@ -192,7 +191,9 @@ class Collector:
         self.thinning.finish()
         for blindness in self.blind.values():
             blindness.stop(wall_ns())
-        drained = self._producer.drain(deadline, self._context.beat)
+        for _ in range(2):  # what had no room before the first one goes with the second
+            drained = self._producer.drain(deadline, self._context.beat)
+            self._tell()  # a word that still held what is durable by now would have it told again, by another list and interval
         self._transport.close()
         if not drained:
             log.error("stopping with %d bytes that are not acknowledged", self._producer.held_bytes)
@@ -231,7 +232,7 @@ class Collector:
         )
         self.thinning = Thinning(
             universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
-            self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
+            self.keeper.polling, self._telling("thinned_from"), self._cell("thinned_by"),
         )  # fmt: skip
         self.poller = SwingPoller(
             self._polled, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
@@ -240,8 +241,6 @@ class Collector:
         self.sources.append(source)
         if blindness is not None:
             self._look_back_at_polls(blindness.predecessor)
-        elif self._polls.inherited:  # whose symbols they are now, may be yet to come
-            self._polls.begin(EARLIER, self._polls.inherited)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
@@ -353,8 +352,7 @@ class Collector:
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
         predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        incidents = Untold(self._producer, self._cell(f"blind_from_{track}"))  # one that polls left untold says nothing of ticks
-        self._incidents.append(incidents)
+        incidents = self._telling(f"blind_from_{track}")  # one that polls left untold says nothing of ticks
         alone = self._portion.alone if track == "scalp" else ()
         self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
@@ -379,6 +377,20 @@ class Collector:
             if self.earlier is not None and before.known() and self._neighbours.closed():
                 since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
                 self.earlier.turn(min(ns for ns in since if ns))
+        elif self._neighbours.closed():
+            self._gaps.release(EARLIER)
+
+    def _tell(self) -> None:
+        """Tell what is to be told by now, and forget what is durable."""
+        self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
+        for untold in self._untold:
+            untold.tick()
+
+    def _telling(self, word: str) -> Untold:
+        """What tells records of one kind, and keeps ``word`` for a successor until they are durable."""
+        untold = Untold(self._producer, self._cell(word))
+        self._untold.append(untold)
+        return untold
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

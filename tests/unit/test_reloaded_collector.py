@@ -1,0 +1,104 @@
+"""A collector that follows another one at a reload, and what that one left: nothing is told twice, nothing is forgotten."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from observer.board import Board
+from observer.clock import SECOND_NS, wall_ns
+from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
+from observer.model.load import Load, polled
+from observer.roles.collector import EARLIER, Collector
+from observer.roles.role import Context
+from tests.board_scene import set_words
+from tests.unit.test_collector import INSTANCES, FakeContext, FakeProducer
+
+SYMBOLS = tuple(f"A0000{number}" for number in range(8))
+
+
+class Recorder(FakeProducer):
+    """What is drained is durable."""
+
+    def drain(self, deadline_s: float, beat: Callable[[], None]) -> bool:
+        self.durable["system"] = len(self.events)
+        return True
+
+
+def collector(
+    directory: Path, board: Board | None = None, symbols: Sequence[str] = SYMBOLS, interval_s: float = 10.0, scalp: Sequence[str] = ()
+) -> tuple[Collector, Recorder, Board]:
+    config = Config(
+        kis=KisConfig(rest_url="http://127.0.0.1:1", ws_url="ws://127.0.0.1:1"),
+        swing=SwingConfig(interval=interval_s, symbols=tuple(symbols)),
+        scalp=ScalpConfig(symbols=tuple(scalp), trs=("H0STCNT0",)),
+        market=MarketConfig(calendar="always"),
+    )
+    context = FakeContext(config, directory, {}, INSTANCES)
+    context.board = board or context.board
+    context.fake = Recorder()
+    return Collector(cast(Context, context), Credentials("a" * 36, "b" * 180)), context.fake, context.board
+
+
+def thinned(producers: Sequence[FakeProducer]) -> Counter[str]:
+    return sum((Counter(data["by_symbol"]) for producer in producers for data in producer.of("thinned")), Counter())
+
+
+def left_out(symbols: Sequence[str], dues: Sequence[int], interval_s: float) -> Counter[str]:
+    """What a level 2 leaves out."""
+    interval_ns = int(interval_s * SECOND_NS)
+    return Counter(symbol for due in dues for symbol in set(symbols) - set(polled(symbols, 2, due, interval_ns)))
+
+
+def test_what_was_thinned_out_and_told_at_an_orderly_stop_is_not_counted_again_by_another_list(tmp_path: Path) -> None:
+    first, said, board = collector(tmp_path)
+    set_words(board, "role.janitor", load=Load(2, ("cpu",)).packed())
+    now = first.poller.due_at(wall_ns())
+    dues = [now + number * 10 * SECOND_NS for number in range(6)]
+    for due in dues[:4]:
+        first.poller._symbols(due)
+    first.finish()
+    assert board.get("role.collector.thinned_from") == dues[4], "all before is told, and durable"
+    second, said_next, _ = collector(tmp_path, board, SYMBOLS[:4])
+    for due in dues[4:]:
+        second.poller._symbols(due)
+    second.finish()
+    assert thinned([said, said_next]) == left_out(SYMBOLS, dues[:4], 10) + left_out(SYMBOLS[:4], dues[4:], 10)
+
+
+def test_no_word_says_after_an_orderly_stop_that_something_is_untold(tmp_path: Path) -> None:
+    one, said, board = collector(tmp_path)
+    for word in ("gap_from", "blind_from_swing"):
+        board.cell(f"role.collector.{word}").set(5)
+    one._polls.tell(5, "gap", "minor", {"kind": "polls"})
+    said.full = True
+    one._gaps.tell(5, "gap", "minor", {"kind": "ticks"})
+    said.full = False
+    one.blind["swing"].data(wall_ns())
+    one.blind["swing"]._tell(wall_ns(), complete=True)
+    one._gaps.release(EARLIER)
+    one._polls.release(EARLIER)
+    one.finish()
+    assert {word: board.get(f"role.collector.{word}") for word in ("gap_from", "poll_from", "blind_from_swing")} == {
+        "gap_from": 0, "poll_from": 0, "blind_from_swing": 0,
+    }  # fmt: skip
+    assert [data["kind"] for data in said.of("gap")] == ["polls", "ticks"], "what had no room before is told as well"
+
+
+@pytest.mark.parametrize("word", ["gap_from", "poll_from"])
+def test_what_another_may_have_to_tell_is_kept_by_one_that_wants_no_ticks_and_polls_nothing(tmp_path: Path, word: str) -> None:
+    _, _, board = collector(tmp_path)
+    cell = board.cell(f"role.collector.{word}")
+    cell.set(123)
+    idle, _, _ = collector(tmp_path, board, ())
+    idle._neighbours.closed = lambda: False  # type: ignore[method-assign]
+    idle.turn()
+    assert cell.get() == 123, "whose symbols they are now may read it"
+    idle._neighbours.closed = lambda: True  # type: ignore[method-assign]
+    idle._look_at = 0
+    idle.turn()
+    assert cell.get() == 0

@@ -233,6 +233,7 @@ class Collector:
         self.thinning = Thinning(
             universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
             self.keeper.polling, self._telling("thinned_from"), self._cell("thinned_by"),
+            self._cell("poll_every"), self._started_ns,
         )  # fmt: skip
         self.poller = SwingPoller(
             self._polled, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,

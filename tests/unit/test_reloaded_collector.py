@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from observer.board import Board
-from observer.clock import SECOND_NS, wall_ns
+from observer.clock import SECOND_NS, first_due, wall_ns
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.model.load import Load, polled
 from observer.roles.collector import EARLIER, Collector
@@ -68,6 +68,28 @@ def test_what_was_thinned_out_and_told_at_an_orderly_stop_is_not_counted_again_b
         second.poller._symbols(due)
     second.finish()
     assert thinned([said, said_next]) == left_out(SYMBOLS, dues[:4], 10) + left_out(SYMBOLS[:4], dues[4:], 10)
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(10.0, 60.0), (60.0, 10.0), (10.0, 25.0)])
+def test_by_another_length_of_a_cycle_what_is_due_from_its_start_on_is_counted_and_nothing_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_s: float, after_s: float
+) -> None:
+    old, new = int(before_s * SECOND_NS), int(after_s * SECOND_NS)
+    start = first_due(wall_ns(), 300 * SECOND_NS)
+    reloaded = start + 3 * old + 3 * SECOND_NS
+    first, said, board = collector(tmp_path, interval_s=before_s)
+    set_words(board, "role.janitor", load=Load(2, ("cpu",)).packed())
+    dues = [start + number * old for number in range(4)]
+    for due in dues:
+        first.poller._symbols(due)
+    first.finish()
+    monkeypatch.setattr("observer.roles.collector.wall_ns", lambda: reloaded)
+    second, said_next, _ = collector(tmp_path, board, interval_s=after_s)
+    afterwards = [first_due(reloaded, new) + number * new for number in range(-1, 4)]
+    for due in afterwards:
+        second.poller._symbols(due)
+    second.finish()
+    assert thinned([said, said_next]) == left_out(SYMBOLS, dues, before_s) + left_out(SYMBOLS, afterwards[1:], after_s)
 
 
 def test_no_word_says_after_an_orderly_stop_that_something_is_untold(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Scene:
         self.now = BEGIN
         self.wanted = Load()
         self.closed_at = BEGIN + 10**9 * MINUTE
-        self.from_word, self.applied = Local(), Local()
+        self.from_word, self.applied, self.length = Local(), Local(), Local()
         self.archive: list[dict[str, Any]] = []
         self.polled: dict[int, tuple[str, ...]] = {}
         self.start()
@@ -59,7 +59,9 @@ class Scene:
         """Another collector begins."""
         self.outlet = Outlet()
         untold = Untold(self.outlet, self.from_word)
-        self.thinning = Thinning(lambda due: SYMBOLS, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied)
+        self.thinning = Thinning(
+            lambda due: SYMBOLS, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied, self.length, self.now
+        )
 
     def polling(self, now_ns: int) -> bool:
         return now_ns < self.closed_at

@@ -49,7 +49,7 @@ def day_start_ns(day: str) -> int:
 
 
 def first_due(from_ns: int, interval_ns: int) -> int:
-    """When the first cycle of ``interval_ns`` that does not begin before ``from_ns`` is due, both wall ns; cycles count from KST midnight."""
+    """When the first cycle of ``interval_ns`` from ``from_ns`` on is due, both wall ns; cycles count from KST midnight."""
     return from_ns + -(from_ns + KST_OFFSET_S * SECOND_NS) % interval_ns
 
 

@@ -29,7 +29,7 @@ from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles import poll_gaps, polling, tail_check, tick_gaps
+from observer.roles import earlier_polls, poll_gaps, polling, tail_check, tick_gaps
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
@@ -646,7 +646,7 @@ def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monke
 def test_a_number_of_a_cycle_of_another_length_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_s: int) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T21:00:00+09:00", 600.0)
     poller._done_cycle = (clock[0] + 9 * 3600 * SECOND_NS) // (before_s * SECOND_NS)
-    poller.missed_since(clock[0] - 3900 * SECOND_NS)
+    poller.missed_since(clock[0] - 4200 * SECOND_NS)
     assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["19:50", "20:00"]
 
 
@@ -905,7 +905,7 @@ def test_a_poll_that_waited_its_two_minutes_at_a_kill_is_told_and_one_that_was_t
     context, codes = FakeContext(dataclasses.replace(config_for(host), swing=swing), tmp_path, ENVIRON), list[int]()
     due = wall_ns() // (60 * SECOND_NS) * (60 * SECOND_NS) - 300 * SECOND_NS
     monkeypatch.setattr(polling, "day_start_ns", lambda _day: 0)  # midnight may have been in between
-    monkeypatch.setattr(poll_gaps, "kst_day", lambda _now_ns: kst_day(due))
+    monkeypatch.setattr(earlier_polls, "kst_day", lambda _now_ns: kst_day(due))
     monkeypatch.setattr(SwingPoller, "_ask", lambda _self, _batch: None)
     times = {"from": kst_text(due), "to": kst_text(due + 60 * SECOND_NS)}
     counts = {"cycles": 1, "polls": 1, "by_symbol": {"999999": 1}}

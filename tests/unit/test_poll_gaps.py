@@ -15,10 +15,12 @@ from observer.clock import SECOND_NS, interval_start_s, kst_seconds_text, kst_te
 from observer.delivery.outbox import BATCH_BYTES, SYSTEM_RESERVE
 from observer.gaps import polled as polled_module
 from observer.gaps.ledger import UNFILLABLE, read_ledger
+from observer.gaps.plans import Plan
 from observer.gaps.polled import NOTHING, Polled, read_polled
 from observer.model.fields import MULTI_PRICE
 from observer.model.record import system_tail
-from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps, look_from
+from observer.roles.earlier_polls import look_from
+from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps
 from observer.roles.untold import Untold
 from tests.hand_archive import COLLECTOR, DAY, HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -121,9 +123,10 @@ def test_the_oldest_cycle_that_is_not_settled_is_kept_for_a_successor() -> None:
 def test_of_earlier_cycles_what_the_archive_holds_or_says_is_not_missed_again() -> None:
     polls = Polls()
     told = {kst_seconds_text(DUE): [TWO]}
-    polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, frozenset({TWO})), DUE + 1)
+    plan = Plan(0, DUE + 1, 60 * SECOND_NS, frozenset({ONE, TWO}))
+    polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, [plan]), DUE + 1)
     polls.gaps.missed(DUE, [ONE, TWO, "0074K0"])
-    assert polls.after(1000) == [], "and a symbol that nobody polled then was not due"
+    assert polls.after(1000) == [], "and a symbol that nobody was to poll then was not due"
     polls.gaps.missed(DUE + 60 * SECOND_NS, [ONE, TWO])
     polls.gaps.missed(DUE + 180 * SECOND_NS, [ONE, "0074K0"])
     assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
@@ -136,7 +139,7 @@ def test_a_symbol_that_was_another_collectors_is_judged_by_its_own_polls() -> No
     """That one may have come further than ours, or less far."""
     polls = Polls()
     minute = 60 * SECOND_NS
-    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}, frozenset()), 0)
+    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}), 0)
     for number in range(6):
         polls.gaps.missed(DUE + number * minute, [ONE, TWO])
     assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
@@ -186,28 +189,22 @@ def test_the_archive_is_read_for_quotes_and_for_what_was_told(tmp_path: Path) ->
     archive.append(f"swing/{DAY}/10_00.jsonl", b"\xff no line\n")
     polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
     assert {symbol: list(times) for symbol, times in polled.quotes.items()} == {ONE: [DUE, DUE + 60 * SECOND_NS], "0074K0": [DUE + hour]}
-    assert polled.missed == {TWO} and polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
-    assert [polled.knows(symbol) for symbol in (ONE, TWO, "000001")] == [True, True, False]
+    assert polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
     times = {"from": kst_text(DUE), "to": kst_text(DUE + 60 * SECOND_NS)}
     archive.say("thinned", {"level": 1, **times, "reason": "cpu", "cycles": 1, "polls": 1, "by_symbol": {"000001": 1}, "lasts": True}, DUE)
     polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
-    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.knows("000001")
-
-
-class Minutes:
-    """Cycles of a minute."""
-
-    interval_ns = 60 * SECOND_NS
-
-    def due_at(self, now_ns: int) -> int:
-        return now_ns - now_ns % self.interval_ns
+    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.plans == []
+    archive.say("universe", {"interval": 60.0, "since": kst_text(DUE), "symbols": [ONE]}, DUE + 9, COLLECTOR)
+    polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
+    assert list(polled.quotes[ONE]) == [DUE - 60 * SECOND_NS, DUE, DUE + 60 * SECOND_NS], "a cycle more"
+    assert [polled.asked(symbol, DUE, 60 * SECOND_NS) for symbol in (ONE, TWO)] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("inherited", "earlier_life", "start"),
-    [(0, False, 60), (-300, False, -300), (60, False, 60), (0, True, -120)],
+    [(0, False, 5 * SECOND_NS + 1), (-300, False, -300 * SECOND_NS), (60, False, 5 * SECOND_NS + 1), (0, True, -115 * SECOND_NS)],
     ids=["all was settled", "the word says more", "a cycle is polled", "the word is of another life"],
 )
 def test_a_successor_looks_from_where_something_may_not_be_settled(inherited: int, earlier_life: bool, start: int) -> None:
     word = DUE + inherited * SECOND_NS if inherited else None
-    assert look_from(Minutes(), DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start * SECOND_NS
+    assert look_from(DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start

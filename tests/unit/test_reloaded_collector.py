@@ -30,15 +30,17 @@ class Recorder(FakeProducer):
 
 
 def collector(
-    directory: Path, board: Board | None = None, symbols: Sequence[str] = SYMBOLS, interval_s: float = 10.0, scalp: Sequence[str] = ()
+    directory: Path, board: Board | None = None, symbols: Sequence[str] = SYMBOLS, interval_s: float = 10.0, instance: str = "collector"
 ) -> tuple[Collector, Recorder, Board]:
+    """With the second of two keys where it is another ``instance``. It wants no ticks."""
+    keys = 1 + (instance != "collector")
     config = Config(
-        kis=KisConfig(rest_url="http://127.0.0.1:1", ws_url="ws://127.0.0.1:1"),
+        kis=KisConfig(rest_url="http://127.0.0.1:1", ws_url="ws://127.0.0.1:1", keys=keys),
         swing=SwingConfig(interval=interval_s, symbols=tuple(symbols)),
-        scalp=ScalpConfig(symbols=tuple(scalp), trs=("H0STCNT0",)),
+        scalp=ScalpConfig(symbols=(), trs=("H0STCNT0",)),
         market=MarketConfig(calendar="always"),
     )
-    context = FakeContext(config, directory, {}, INSTANCES)
+    context = FakeContext(config, directory, {}, INSTANCES if keys == 1 else (instance, *INSTANCES))
     context.board = board or context.board
     context.fake = Recorder()
     return Collector(cast(Context, context), Credentials("a" * 36, "b" * 180)), context.fake, context.board
@@ -113,10 +115,10 @@ def test_no_word_says_after_an_orderly_stop_that_something_is_untold(tmp_path: P
 
 @pytest.mark.parametrize("word", ["gap_from", "poll_from"])
 def test_what_another_may_have_to_tell_is_kept_by_one_that_wants_no_ticks_and_polls_nothing(tmp_path: Path, word: str) -> None:
-    _, _, board = collector(tmp_path)
-    cell = board.cell(f"role.collector.{word}")
+    _, _, board = collector(tmp_path, instance="collector-2")
+    cell = board.cell(f"role.collector-2.{word}")
     cell.set(123)
-    idle, _, _ = collector(tmp_path, board, ())
+    idle, _, _ = collector(tmp_path, board, SYMBOLS[:1], instance="collector-2")
     idle._neighbours.closed = lambda: False  # type: ignore[method-assign]
     idle.turn()
     assert cell.get() == 123, "whose symbols they are now may read it"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from sys import intern
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from observer.archive.backwards import slices_backwards
 from observer.archive.explanations import wall_of
@@ -21,10 +21,12 @@ from observer.archive.system_records import MALFORMED, read_system
 from observer.clock import SECOND_NS
 from observer.gaps.earlier import intervals_of
 from observer.gaps.ledger import POLLS
-from observer.gaps.plans import Plan, read_plans
+from observer.gaps.plans import FOREVER, Plan, read_plans
 from observer.gaps.thinned import Thinned, thinned_of
 from observer.model import events
 
+LEFT_OUT: Final = "LEFT_OUT"
+_SAID: Final = {events.GAP, events.THINNED, events.SUBSCRIPTION_REFUSED}
 _QUOTE = re.compile(
     rb'^\{"v":1,"session":"[a-z][0-9A-Za-z-]{1,60}+","track":"swing","seq":[0-9]++,"ts":"[0-9T:.+-]{1,40}+","recv":"([0-9T:.+-]{1,40}+)",'
     rb'"source":"kis\.rest","tr":"[0-9A-Z]++","symbol":"([0-9A-Z]++)",.*+\n',
@@ -40,18 +42,24 @@ class Polled(NamedTuple):
         told: by when they were due (to the second, ISO 8601) the symbols of which it is told that no quote came.
         plans: which were due.
         thinned: what was left out on purpose.
+        dropped: when KIS, which had answered that day, was said to leave a symbol out, wall ns.
     """
 
     quotes: Mapping[str, Sequence[int]]
     told: Mapping[str, Sequence[str]]
     plans: Sequence[Plan] = ()
     thinned: Sequence[Thinned] = ()
+    dropped: Mapping[str, int] = {}
 
     def answered(self, symbol: str, start_ns: int, end_ns: int) -> bool:
         """Whether a quote of ``symbol`` came from ``start_ns`` to ``end_ns``, wall ns."""
         times = self.quotes.get(symbol, ())
         at = bisect_left(times, start_ns)
         return at < len(times) and times[at] <= end_ns
+
+    def seen(self, symbol: str, since_ns: int) -> bool:
+        """Whether KIS is known to have answered for ``symbol`` since then, wall ns: what is older than a cycle was not read."""
+        return self.answered(symbol, since_ns, FOREVER) or self.dropped.get(symbol, 0) >= since_ns
 
     def asked(self, symbol: str, due_ns: int, interval_ns: int) -> bool:
         """Whether ``symbol`` was to be polled in the cycle of this length that was due then, wall ns."""
@@ -86,15 +94,19 @@ def read_polled(roots: Sequence[Path], day: str, since_ns: int, pause: Callable[
         _read_quotes(path, since_ns, quotes, pause)
     told: dict[str, list[str]] = defaultdict(list)
     thinned: list[Thinned] = []
-    for record in (record for root in roots for record in read_system(root, {events.GAP, events.THINNED}, [day])):
+    dropped: dict[str, int] = {}
+    for record in (record for root in roots for record in read_system(root, _SAID, [day])):
         with suppress(*MALFORMED):
             if record.event == events.THINNED:
                 thinned.append(thinned_of(record))
+            elif record.event == events.SUBSCRIPTION_REFUSED:
+                if record.data["code"] == LEFT_OUT:
+                    dropped[str(record.data["symbol"])] = wall_of(record.recv)
             elif record.data["kind"] == POLLS and wall_of(record.data["due"]) >= since_ns:
                 told[record.data["due"]] += [intern(symbol) for symbol in record.data["symbols"]]
     # What is being merged lies in two places.
     ordered = {symbol: array("q", sorted(set(times))) for symbol, times in quotes.items()}
-    return Polled(ordered, told, plans, [each for each in thinned if each.end_ns > since_ns])
+    return Polled(ordered, told, plans, [each for each in thinned if each.end_ns > since_ns], dropped)
 
 
 def _read_quotes(path: Path, since_ns: int, quotes: Mapping[str, array[int]], pause: Callable[[], None]) -> None:

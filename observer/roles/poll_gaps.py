@@ -1,5 +1,8 @@
 """Missed polls: a symbol that was due and of which no quote came within LATE_S (lessons, gaps).
 
+A symbol that KIS leaves out of its answer is missed as well, if KIS answered for it that day: one of which it knows nothing would be
+missed in each cycle for ever, and is said once a day instead (`observer.roles.receiving`).
+
     due ──a quote within LATE_S, of this or a later cycle──▶ forgotten
      └────none──▶ `gap` of kind polls, one record for all symbols of a cycle
 
@@ -12,10 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
-from observer.clock import SECOND_NS, kst_seconds_text, kst_text
+from observer.clock import SECOND_NS, day_start_ns, kst_day, kst_seconds_text, kst_text
 from observer.gaps.holes import MISSED_POLL, severity_of, size_of
 from observer.gaps.polled import NOTHING, Polled
 from observer.model import events
@@ -48,6 +51,7 @@ class PollGaps:
         self._last: dict[str, int] = {}
         self._waiting: dict[int, tuple[str, ...]] = {}  # a set of thousands takes eight times as much, and a day has 700 cycles
         self._lengths: dict[int, int] = {}  # of those of them that are of another length than ours
+        self._left_out: dict[int, tuple[str, ...]] = {}  # until the archive says whether KIS answered for them before
         self._begun: set[int] = set()  # cycles that are polled …
         self._ended: set[int] = set()  # … and those for which a quote counts that may not be durable yet
         self._before: Polled | None = None  # not looked yet
@@ -91,6 +95,10 @@ class PollGaps:
             self._before, self._before_ns = polled, until_ns
             for due_ns, waiting in self._waiting.items():
                 self._waiting[due_ns] = _without(waiting, self._known(due_ns, self._interval_ns))
+            for due_ns, symbols in self._left_out.items():
+                self._wait(due_ns, self._answers(due_ns, symbols), self._interval_ns)
+            self._left_out.clear()
+            self._keep()
 
     def missed(self, due_ns: int, symbols: Sequence[str], interval_ns: int | None = None) -> None:
         """The cycle of ``due_ns`` (wall ns) is over, or never was, and did not reach ``symbols``.
@@ -98,18 +106,23 @@ class PollGaps:
         One before this process's first quotes may be told later: what came within LATE_S of it, or before the next one, counts.
         ``interval_ns`` is its length; None for ours.
         """
-        interval_ns = interval_ns or self._interval_ns
         with self._lock:
-            missing = _without(symbols, self._came(due_ns, interval_ns))
-            if len(missing) < len(symbols):
-                self._ended.add(due_ns)  # that it came counts once it is durable
-            known, waiting = self._known(due_ns, interval_ns), self._waiting.get(due_ns, ())
-            told = set(waiting)
-            if missing := _without(missing, lambda symbol: symbol in told or known(symbol)):
-                self._waiting[due_ns] = (*waiting, *missing)
-                if interval_ns != self._interval_ns:
-                    self._lengths[due_ns] = interval_ns
+            self._wait(due_ns, symbols, interval_ns or self._interval_ns)
             self._keep()
+
+    def left_out(self, due_ns: int, symbols: Sequence[str]) -> Collection[str]:
+        """KIS left ``symbols`` out of its answer in the cycle of ``due_ns``, wall ns; those are missed for which it answered that day.
+
+        Returns:
+            Those that are known to be so.
+        """
+        with self._lock:
+            missed = self._answers(due_ns, symbols)
+            self._wait(due_ns, missed, self._interval_ns)
+            if self._before is None:
+                self._left_out[due_ns] = _without(symbols, set(missed).__contains__)
+            self._keep()
+            return missed
 
     def tick(self, now_ns: int, durable: Callable[[], bool]) -> None:
         """Tell what is late by now.
@@ -132,9 +145,25 @@ class PollGaps:
                 self._ended -= settled
                 self._keep()
 
+    def _wait(self, due_ns: int, symbols: Sequence[str], interval_ns: int) -> None:
+        missing = _without(symbols, self._came(due_ns, interval_ns))
+        if len(missing) < len(symbols):
+            self._ended.add(due_ns)  # that it came counts once it is durable
+        known, waiting = self._known(due_ns, interval_ns), self._waiting.get(due_ns, ())
+        told = set(waiting)
+        if missing := _without(missing, lambda symbol: symbol in told or known(symbol)):
+            self._waiting[due_ns] = (*waiting, *missing)
+            if interval_ns != self._interval_ns:
+                self._lengths[due_ns] = interval_ns
+
+    def _answers(self, due_ns: int, symbols: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``symbols`` for which KIS is known to have answered on the day of a cycle."""
+        day_ns, before = day_start_ns(kst_day(due_ns)), self._before or NOTHING
+        return tuple(symbol for symbol in symbols if self._last.get(symbol, 0) >= day_ns or before.seen(symbol, day_ns))
+
     def _keep(self) -> None:
         """The oldest cycle of which something may have to be told: whoever follows us looks from there on."""
-        if open_ := (*self._waiting, *self._begun, *self._ended):
+        if open_ := (*self._waiting, *self._left_out, *self._begun, *self._ended):
             self._untold.begin(CYCLES, min(open_))
         else:
             self._untold.release(CYCLES)

@@ -74,8 +74,8 @@ class PollListener(Protocol):
     def failed(self, error: BrokerError) -> None:
         """A call failed for good."""
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
-        """KIS left ``symbols`` out of an answer."""
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
+        """KIS left ``symbols`` out of its answers in the cycle that was due at ``due_ns``, wall ns."""
 
     def begun(self, due_ns: int) -> None:
         """The cycle that is due at ``due_ns`` (wall ns) begins."""
@@ -235,7 +235,7 @@ class SwingPoller:
             self._listener.rows(rows)
         self.coverage = Coverage(len(symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
         if missing:
-            self._listener.unknown(tuple(missing))
+            self._listener.left_out(self._due(cycle), tuple(missing))
         if unreached and not self._stopping.is_set():
             self._listener.missed(self._due(cycle), unreached)
 

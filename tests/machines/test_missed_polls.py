@@ -185,7 +185,7 @@ class Collector:
     def failed(self, error: BrokerError) -> None:
         """It is told by `missed`."""
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
         """There are none."""
 
     # What takes system records.

@@ -466,7 +466,7 @@ class PollEars:
     def failed(self, error: BrokerError) -> None:
         self.errors.append(error.code)
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
         self.missing += symbols
 
 
@@ -611,9 +611,9 @@ def test_a_closed_market_is_told_and_ends_what_was_wrong_with_polling(tmp_path: 
     gaps = PollGaps(MULTI_PRICE, 60.0, Untold(producer, board.cell("role.collector.gap_from")), deque())
     receiver = SwingReceiver(board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room, gaps)
     receiver.failed(BrokerError("UNREACHABLE", Action.RETRY, "no route"))
-    receiver.unknown(("999999",))
+    receiver.left_out(START, ("999999",))
     receiver.closed()
-    assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, set())
+    assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, frozenset())
 
 
 def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

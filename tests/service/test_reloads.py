@@ -51,10 +51,15 @@ class Reloaded:
         self.in_force: list[tuple[int, int, Sequence[str]]] = []
         self._failing = market.directory / "failing"
         self.fail()
+        self.start(interval_ns, symbols)
+        wait_until(lambda: market.durable("swing") >= len(symbols), 20, "durable polls")
+
+    def start(self, interval_ns: int, symbols: Sequence[str]) -> None:
+        """Start the service."""
         self._configure(interval_ns, symbols)
-        arguments = ["-c", FAILING, str(self._failing), "--config", str(market.config), "run"]
-        market.service = Process("service", arguments, market.directory, market.environ)
-        wait_until(lambda: market.durable("swing") >= len(symbols), 20, f"durable polls; the service says:\n{market.service.text()}")
+        arguments = ["-c", FAILING, str(self._failing), "--config", str(self.market.config), "run"]
+        self.market.service = Process("service", arguments, self.market.directory, self.market.environ)
+        wait_until(lambda: self.market.durable("swing") > 0, 20, "durable polls")
 
     def fail(self, *symbols: str) -> None:
         """From now on the calls for ``symbols`` fail, and for no others."""
@@ -77,6 +82,20 @@ class Reloaded:
             for due_ns in range(first_due(since_ns, interval_ns), until_ns, interval_ns)
             for symbol in symbols
         }
+
+    def check(self, end_ns: int) -> set[Poll]:
+        """Stop. What `observer gaps` tells is what was due before ``end_ns`` and did not come; returns it."""
+        stop_and_verify(self.market)
+        due = self.due(end_ns)
+        quotes = [(record["symbol"], wall_of(record["recv"])) for record in records(self.market.archive, "swing/*/*.jsonl")]
+        came = {poll for poll, at in due.items() for symbol, recv in quotes if poll[1] == symbol and at <= recv <= at + SHORT_NS}
+        told: list[Poll] = []
+        for day in {kst_day(since_ns) for since_ns, _, _ in self.in_force}:
+            command = [sys.executable, "-m", "observer", "--config", str(self.market.config), "gaps", day, "--json"]
+            answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout)
+            told += [(hole["due"], hole["symbol"]) for hole in answer["holes"] if "due" in hole]
+        assert sorted(told) == sorted(due.keys() - came)
+        return set(told)
 
     def _configure(self, interval_ns: int, symbols: Sequence[str]) -> None:
         self.market.write_config(swing=f"{interval_ns // SECOND_NS}s", polled=json.dumps(list(symbols)))
@@ -103,14 +122,19 @@ def test_what_is_told_as_missed_was_due_by_what_was_in_force_and_all_of_it_is_to
     wait_for(due_ns + 2 * SHORT_NS, 2)
     scene.reload(LONG_NS, (*many, added))
     wait_for(due_ns + 2 * SHORT_NS, LATE_S + 3)
-    due = scene.due(due_ns + 2 * SHORT_NS + 1)
-    stop_and_verify(market)
-    quotes = [(record["symbol"], wall_of(record["recv"])) for record in records(market.archive, "swing/*/*.jsonl")]
-    came = {poll for poll, at in due.items() for symbol, recv in quotes if poll[1] == symbol and at <= recv <= at + SHORT_NS}
-    days = {kst_day(since_ns) for since_ns, _, _ in scene.in_force}
-    command = [sys.executable, "-m", "observer", "--config", str(market.config), "gaps"]
-    answers = [subprocess.run([*command, day, "--json"], capture_output=True, text=True, check=False, timeout=60).stdout for day in days]
-    told = [(hole["due"], hole["symbol"]) for answer in answers for hole in json.loads(answer)["holes"] if "due" in hole]
-    assert sorted(told) == sorted(due.keys() - came)
+    told = scene.check(due_ns + 2 * SHORT_NS + 1)
     expected = {(kst_seconds_text(due_ns), removed), (kst_seconds_text(due_ns + SHORT_NS), added)}
-    assert expected <= set(told) and all(symbol in (removed, added) for _, symbol in told)
+    assert expected <= told and all(symbol in (removed, added) for _, symbol in told)
+
+
+def test_a_restart_of_the_whole_service_by_another_configuration_tells_what_waited_and_nothing_that_was_not_due(stack: StartStack) -> None:
+    market = stack(rate=100, symbols=SYMBOLS_A_CALL + 2)
+    many, removed, added = market.symbols[:SYMBOLS_A_CALL], *market.symbols[SYMBOLS_A_CALL:]
+    scene = Reloaded(market, SHORT_NS, (*many, removed))
+    scene.fail(removed, added)
+    due_ns = first_due(wall_ns(), SHORT_NS) + SHORT_NS
+    wait_for(due_ns, 2)
+    assert market.service is not None and market.service.stop() == 0
+    scene.start(LONG_NS, (*many, added))
+    wait_for(due_ns, LATE_S + 8)
+    assert (kst_seconds_text(due_ns), removed) in scene.check(due_ns + SHORT_NS)

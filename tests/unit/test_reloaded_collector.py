@@ -10,13 +10,16 @@ from typing import cast
 import pytest
 
 from observer.board import Board
-from observer.clock import SECOND_NS, first_due, wall_ns
+from observer.clock import SECOND_NS, first_due, kst_day, kst_seconds_text, kst_text, mono_ns, wall_ns
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.model.load import Load, polled
+from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import EARLIER, Collector
 from observer.roles.role import Context
 from tests.board_scene import set_words
+from tests.hand_archive import COLLECTOR, HandArchive
 from tests.unit.test_collector import INSTANCES, FakeContext, FakeProducer
+from tests.waiting import wait_until
 
 SYMBOLS = tuple(f"A0000{number}" for number in range(8))
 
@@ -111,6 +114,33 @@ def test_no_word_says_after_an_orderly_stop_that_something_is_untold(tmp_path: P
         "gap_from": 0, "poll_from": 0, "blind_from_swing": 0,
     }  # fmt: skip
     assert [data["kind"] for data in said.of("gap")] == ["polls", "ticks"], "what had no room before is told as well"
+
+
+@pytest.mark.parametrize("symbols", [(), ("A00009",)])
+def test_what_was_missed_before_a_reload_that_empties_the_list_is_told_by_the_plan_of_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, symbols: Sequence[str]
+) -> None:
+    minute = 60 * SECOND_NS
+    due = first_due(wall_ns(), minute) - 5 * minute
+    monkeypatch.setattr("observer.roles.earlier_polls.kst_day", lambda _now_ns: kst_day(due))  # midnight may have been in between
+    _, _, board = collector(tmp_path)
+    context = FakeContext(Config(), tmp_path, {})
+    archive = HandArchive(context.settings.paths.asset_dir)
+    plan = {"interval": 60.0, "since": kst_text(due - 500 * SECOND_NS), "symbols": ["A", "B"]}
+    archive.say("universe", plan, due - 490 * SECOND_NS, COLLECTOR)
+    archive.say("gap", {"kind": "polls", "due": kst_seconds_text(due), "symbols": ["A"]}, due + 2 * minute, COLLECTOR)
+    set_words(board, "role.collector", poll_from=due)
+    set_words(board, "supervisor", reloaded=mono_ns() - (wall_ns() - due - minute - SECOND_NS))
+    set_words(board, "flow.collector.swing", committed_recv=due - 1, found_recv=NOTHING_FOUND)
+    second, said, _ = collector(tmp_path, board, symbols, 10.0)
+
+    def told() -> list[tuple[str, list[str]]]:
+        second._look_at = 0
+        second.turn()
+        return [(data["due"], data["symbols"]) for data in said.of("gap") if data["symbols"] != list(symbols)]
+
+    wait_until(lambda: len(told()) >= 2, 5, "what waited")
+    assert told() == [(kst_seconds_text(due), ["B"]), (kst_seconds_text(due + minute), ["A", "B"])]
 
 
 @pytest.mark.parametrize("word", ["gap_from", "poll_from"])

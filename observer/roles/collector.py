@@ -333,6 +333,18 @@ class Collector:
         newest_ns = self._neighbours.polled_least(before.from_ns)
         return look_from(newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
 
+    def _tell(self) -> None:
+        """Tell what is to be told by now, and forget what is durable."""
+        self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
+        for untold in self._untold:
+            untold.tick()
+
+    def _telling(self, word: str) -> Untold:
+        """What tells records of one kind, and keeps ``word`` for a successor until they are durable."""
+        untold = Untold(self._producer, self._cell(word))
+        self._untold.append(untold)
+        return untold
+
     def _roots(self) -> list[Path]:
         paths = self._context.settings.paths
         place = fallback_dir(self._context.settings.config, paths)
@@ -376,11 +388,13 @@ class Collector:
         calendar = self.keeper.calendar
         self._neighbours.look()
         self._polled_before.look()
-        if self.polled is None:
-            if self._neighbours.closed():
+        if self._neighbours.closed():
+            if self.stream is None:
+                self._gaps.release(EARLIER)
+            if self.polled is None:
                 self._polls.release(EARLIER)
-        elif self._polled_before.known() and self._neighbours.closed():
-            self.polled.turn(self._polls_from())
+            elif self._polled_before.known():
+                self.polled.turn(self._polls_from())
         if "swing" in self.blind:
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
@@ -391,20 +405,6 @@ class Collector:
             if self.earlier is not None and before.known() and self._neighbours.closed():
                 since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
                 self.earlier.turn(min(ns for ns in since if ns))
-        elif self._neighbours.closed():
-            self._gaps.release(EARLIER)
-
-    def _tell(self) -> None:
-        """Tell what is to be told by now, and forget what is durable."""
-        self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
-        for untold in self._untold:
-            untold.tick()
-
-    def _telling(self, word: str) -> Untold:
-        """What tells records of one kind, and keeps ``word`` for a successor until they are durable."""
-        untold = Untold(self._producer, self._cell(word))
-        self._untold.append(untold)
-        return untold
 
     def _publish(self, now: int) -> None:
         now_s = now / SECOND_NS

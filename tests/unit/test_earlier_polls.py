@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from observer.clock import SECOND_NS
+from observer.clock import SECOND_NS, kst_text
 from observer.gaps.plans import FOREVER, Plan
-from observer.gaps.polled import Polled
-from observer.gaps.thinned import Thinned
+from observer.gaps.polled import Polled, read_polled
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.pacing import Local
 from observer.model.fields import MULTI_PRICE
@@ -22,7 +21,7 @@ from observer.roles.earlier_polls import EarlierPolls
 from observer.roles.poll_gaps import LATE_S, PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.untold import Untold
-from tests.hand_archive import at
+from tests.hand_archive import DAY, HandArchive, at
 from tests.unit.test_collector import FakeProducer, FakeQuotations, PollEars
 
 MINUTE = 60 * SECOND_NS
@@ -136,6 +135,8 @@ def test_of_another_life_the_cycle_in_which_it_ended_counts_and_of_none_that_tol
 
 def test_what_was_thinned_out_by_the_plan_of_then_is_not_missed(tmp_path: Path, clock: list[int]) -> None:
     ours = Successor(tmp_path, NOON, 10.0, ["A", "B"])
-    left_out = Thinned(NOON - 10 * MINUTE, NOON, 1, "cpu", 1, {"B": 1}, lasts=True)
-    ours.look_back(Polled({}, {}, [Plan(0, FOREVER, 10 * MINUTE, frozenset({"A", "B"}))], [left_out]), NOON - 10 * MINUTE)
+    archive, times = HandArchive(tmp_path / "archive"), {"from": kst_text(NOON - 10 * MINUTE), "to": kst_text(NOON)}
+    archive.say("thinned", {"level": 1, **times, "reason": "cpu", "cycles": 1, "polls": 1, "by_symbol": {"B": 1}, "lasts": True}, NOON)
+    polled = read_polled([archive.root], DAY, NOON - 10 * MINUTE, lambda: None)
+    ours.look_back(polled._replace(plans=[Plan(0, FOREVER, 10 * MINUTE, frozenset({"A", "B"}))]), NOON - 10 * MINUTE)
     assert ours.told() == [("11:50:00", "12:00:00", ["A"])]

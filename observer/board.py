@@ -56,7 +56,7 @@ SUPERVISED = ("pid", "incarnation", "forked", "state", "restarts", "last_status"
 # replayed: a replay has given all its records
 OWN = (
     "beat", "progress", "told", "blind_from_swing", "blind_from_scalp", "gap_from", "ws_attempts", "ws_next", "rest_next", "rest_gap",
-    "rest_gap_at", "poll_cycle", "poll_from", "desired", "confirmed", "reconnects", "last_frame", "journal_lost",
+    "rest_gap_at", "poll_cycle", "poll_every", "poll_from", "desired", "confirmed", "reconnects", "last_frame", "journal_lost",
     "shed_seen_swing", "shed_seen_scalp", "shed_seen_system", "replayed", "load", "thinned_from", "thinned_by",
 )  # fmt: skip
 PRODUCED = ("received", "rejected", "shed", "offered", "last_recv")

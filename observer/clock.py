@@ -48,6 +48,11 @@ def day_start_ns(day: str) -> int:
     return int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=KST).timestamp()) * SECOND_NS
 
 
+def first_due(from_ns: int, interval_ns: int) -> int:
+    """When the first cycle of ``interval_ns`` from ``from_ns`` on is due, both wall ns; cycles count from KST midnight."""
+    return from_ns + -(from_ns + KST_OFFSET_S * SECOND_NS) % interval_ns
+
+
 def interval_start_s(ns: int, length_s: int) -> int:
     """Start, in epoch seconds, of the interval of ``length_s`` seconds that holds ``ns``; intervals count from KST midnight."""
     local = ns // SECOND_NS + KST_OFFSET_S

@@ -2,7 +2,7 @@
 
 Records of one source meet and do not overlap; several collectors tell of the same time, each of its own symbols. After a kill a
 successor, which has the same source, tells again what may not have been durable: where a record lies within another one of its
-source, the other tells of the same polls.
+source that was told later, the other tells of the same polls. One that was told before reaches to the end of a cycle that a reload cut.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Thinned(NamedTuple):
         by_symbol: how many of each symbol.
         lasts: whether it went on.
         source: the collector that left them out.
+        told: when it was told, ISO 8601.
     """
 
     start_ns: int
@@ -38,6 +39,7 @@ class Thinned(NamedTuple):
     by_symbol: dict[str, int]
     lasts: bool
     source: str
+    told: str
 
     @property
     def polls(self) -> int:
@@ -81,21 +83,18 @@ def thinned_of(record: SystemRecord) -> Thinned:
     data = record.data
     start, end = sorted((wall_of(data["from"]), wall_of(data["to"])))
     by_symbol = {str(symbol): int(count) for symbol, count in data["by_symbol"].items()}
-    return Thinned(
-        start, end, int(data["level"]), str(data["reason"]), int(data["cycles"]), by_symbol, bool(data["lasts"]), str(record.source)
-    )
+    level, cycles, lasts = int(data["level"]), int(data["cycles"]), bool(data["lasts"])
+    return Thinned(start, end, level, str(data["reason"]), cycles, by_symbol, lasts, str(record.source), record.recv)
 
 
 def without_repeated(told: Iterable[Thinned]) -> list[Thinned]:
-    """Those of ``told`` that do not lie within another of their source, by their begin."""
-    kept: list[Thinned] = []
-    newest: dict[str, Thinned] = {}
+    """Those of ``told`` that do not lie within another of their source that was told later, by their begin."""
+    kept: dict[str, list[Thinned]] = {}
     for each in sorted(told, key=lambda each: (each.start_ns, -each.end_ns)):
-        before = newest.get(each.source)
-        if before is None or each.end_ns > before.end_ns or each.start_ns >= before.end_ns:
-            newest[each.source] = each
-            kept.append(each)
-    return kept
+        before = kept.setdefault(each.source, [])
+        if not any(each.start_ns < one.end_ns >= each.end_ns and one.told >= each.told for one in before):
+            before.append(each)
+    return sorted((each for of in kept.values() for each in of), key=lambda each: (each.start_ns, -each.end_ns))
 
 
 def joined(told: Iterable[Thinned]) -> list[Thinned]:

@@ -46,10 +46,11 @@ from observer.pipeline.guard import GuardRules
 from observer.roles.backlog import Backlog, filling
 from observer.roles.channel_watch import ChannelWatch
 from observer.roles.collector_note import current_faults, note
+from observer.roles.earlier_polls import EarlierPolls, look_from, polls_reader
 from observer.roles.faults import FaultBook
 from observer.roles.incidents import RESTART_S, Blindness, Predecessor
 from observer.roles.neighbours import Neighbours
-from observer.roles.poll_gaps import PollGaps, look_from, polls_reader
+from observer.roles.poll_gaps import PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.portion import Portion
 from observer.roles.presence import Presence
@@ -103,11 +104,15 @@ class Collector:
         self._context = context
         self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._incidents: list[Untold] = []
-        self._gaps = Untold(self._producer, self._cell("gap_from"))
-        self._polls = Untold(self._producer, self._cell("poll_from"))
+        self._untold: list[Untold] = []
+        self._gaps = self._telling("gap_from")
+        self._polls = self._telling("poll_from")
+        for untold in (self._gaps, self._polls):
+            if untold.inherited:  # whose symbols they are now, may be yet to come
+                untold.begin(EARLIER, untold.inherited)
         self.polled: ReadBack | None = None
         self._neighbours = Neighbours(context.board, context.instance)
+        self._configured_ns = self._neighbours.configured_ns
         self._portion = Portion(config, context.instance)
         self._faults = FaultBook()
         self._transport = Transport(config.kis.effective_rest_url)
@@ -159,12 +164,8 @@ class Collector:
             for flow in self.flows.values():
                 flow.tick(now)
             self._watch(now)
-            for incidents in self._incidents:
-                incidents.tick()
-            self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
-            self._polls.tick()
             self.thinning.tick(wall_ns())
-            self._gaps.tick()
+            self._tell()
             self._publish(now)
         if all(source.fresh(now) for source in self.sources):
             self._context.beat()
@@ -190,7 +191,9 @@ class Collector:
         self.thinning.finish()
         for blindness in self.blind.values():
             blindness.stop(wall_ns())
-        drained = self._producer.drain(deadline, self._context.beat)
+        for _ in range(2):  # what had no room before the first one goes with the second
+            drained = self._producer.drain(deadline, self._context.beat)
+            self._tell()  # a word that still held what is durable by now would have it told again, by another list and interval
         self._transport.close()
         if not drained:
             log.error("stopping with %d bytes that are not acknowledged", self._producer.held_bytes)
@@ -222,24 +225,24 @@ class Collector:
             download_from(config.kis.effective_master_url) if self._portion.master else None,
             self.keeper.open_day, follow,
         )  # fmt: skip
-        self.universe = UniverseTeller(universe, self.keeper.polling, put_system, source.beat)
+        self.universe = UniverseTeller(universe, config.swing.interval, self._configured_ns, self.keeper.polling, put_system, source.beat)
         self.poll_gaps = PollGaps(tr, config.swing.interval, self._polls, told)
         self.swing = SwingReceiver(
             context.board, context.instance, flow, blindness, put_system, context.progress, source.beat, room, self.poll_gaps
         )
         self.thinning = Thinning(
             universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
-            self.keeper.polling, Untold(self._producer, self._cell("thinned_from")), self._cell("thinned_by"),
+            self.keeper.polling, self._telling("thinned_from"), self._cell("thinned_by"),
+            self._cell("poll_every"), self._started_ns,
         )  # fmt: skip
         self.poller = SwingPoller(
             self._polled, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
         self.sources.append(source)
-        if blindness is not None:
-            self._look_back_at_polls(blindness.predecessor)
-        elif self._polls.inherited:  # whose symbols they are now, may be yet to come
-            self._polls.begin(EARLIER, self._polls.inherited)
+        self._polled_before = blindness.predecessor if blindness is not None else self._predecessor("swing")
+        if blindness is not None or self._portion.first:  # it tells of what nobody polls any more
+            self._look_back_at_polls(universe)
 
     def _build_scalp(self) -> None:
         context, config = self._context, self._context.settings.config
@@ -306,22 +309,40 @@ class Collector:
         """The symbols that we poll in the cycle that is due then, wall ns."""
         return self.thinning(due_ns) if self._neighbours.gone() else ()
 
-    def _look_back_at_polls(self, before: Predecessor) -> None:
+    def _look_back_at_polls(self, universe: Universe) -> None:
+        listed = frozenset(self._context.settings.config.swing.symbols)
+        earlier = EarlierPolls(
+            self.poll_gaps, self.poller, self.keeper.polling, lambda: frozenset(universe.symbols(wall_ns())),
+            lambda symbol: self._portion.first and symbol not in listed,
+            self._configured_ns, self._context.board.get("supervisor.started_wall"),
+        )  # fmt: skip
         # As for the trades: what may have been missed is not to be forgotten before it was looked for.
-        self._polls.begin(EARLIER, self._polls_from(before))
+        self._polls.begin(EARLIER, self._polls_from())
 
         def found(polled: Polled, since_ns: int) -> None:
-            self.poll_gaps.earlier(polled, before.from_ns if before.of_earlier_life else 0)
             self.thinning.earlier(lambda due_ns: polled.left_out(due_ns, self.poller.interval_ns), self.poller.due_at(wall_ns()))
-            self.poller.missed_since(since_ns)
+            earlier.judge(polled, since_ns)
             self._polls.release(EARLIER)
 
-        self.polled = ReadBack("earlier polls", polls_reader(self._roots, self.poller.interval_ns, found), self._hangs)
+        self.polled = ReadBack("earlier polls", polls_reader(self._roots, found), self._hangs)
 
-    def _polls_from(self, before: Predecessor) -> int:
+    def _polls_from(self) -> int:
+        before = self._polled_before
         untold = [word for word in (self._polls.inherited, self._neighbours.polls_since_ns) if word]
         newest_ns = self._neighbours.polled_least(before.from_ns)
-        return look_from(self.poller, newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
+        return look_from(newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
+
+    def _tell(self) -> None:
+        """Tell what is to be told by now, and forget what is durable."""
+        self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
+        for untold in self._untold:
+            untold.tick()
+
+    def _telling(self, word: str) -> Untold:
+        """What tells records of one kind, and keeps ``word`` for a successor until they are durable."""
+        untold = Untold(self._producer, self._cell(word))
+        self._untold.append(untold)
+        return untold
 
     def _roots(self) -> list[Path]:
         paths = self._context.settings.paths
@@ -350,27 +371,32 @@ class Collector:
         return flow
 
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
-        predecessor = Predecessor(self._context.board, self._context.instance, track, self._started_ns)
+        predecessor = self._predecessor(track)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        incidents = Untold(self._producer, self._cell(f"blind_from_{track}"))  # one that polls left untold says nothing of ticks
-        self._incidents.append(incidents)
+        incidents = self._telling(f"blind_from_{track}")  # one that polls left untold says nothing of ticks
         alone = self._portion.alone if track == "scalp" else ()
         self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
+
+    def _predecessor(self, track: str) -> Predecessor:
+        return Predecessor(self._context.board, self._context.instance, track, self._started_ns)
 
     def _watch(self, now: int) -> None:
         """Look whether a track is blind."""
         wall = wall_ns()
         calendar = self.keeper.calendar
         self._neighbours.look()
+        self._polled_before.look()
+        if self._neighbours.closed():
+            if self.stream is None:
+                self._gaps.release(EARLIER)
+            if self.polled is None:
+                self._polls.release(EARLIER)
+            elif self._polled_before.known():
+                self.polled.turn(self._polls_from())
         if "swing" in self.blind:
-            before = self.blind["swing"].predecessor
-            if self.polled is not None and before.known() and self._neighbours.closed():
-                self.polled.turn(self._polls_from(before))
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
-        elif self._neighbours.closed():
-            self._polls.release(EARLIER)
         if self.stream is not None:
             state, receiving, trading = self.stream.state, calendar.receiving(wall), calendar.trading(wall)
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)

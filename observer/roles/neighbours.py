@@ -49,10 +49,15 @@ class Neighbours:
         """When the oldest cycle was due of which something that was theirs may be untold, wall ns; None when nothing is."""
         return min(self._untold_polls, default=None)
 
+    @property
+    def configured_ns(self) -> int:
+        """Since when the configuration holds, wall ns: the newest reload that concerns collectors, or the service's start."""
+        reloaded = self._board.get("supervisor.reloaded")
+        return wall_ns() - (mono_ns() - reloaded) if reloaded else self._board.get("supervisor.started_wall")
+
     def polled_least(self, own_ns: int) -> int:
         """How far the one came that polled least far, of us (``own_ns``, wall ns) and them; of us where nothing changed hands since."""
-        reloaded = self._board.get("supervisor.reloaded")
-        changed_hands = self._first or (reloaded and own_ns <= wall_ns() - (mono_ns() - reloaded))
+        changed_hands = self._first or (self._board.get("supervisor.reloaded") and own_ns <= self.configured_ns)
         return min([own_ns, *self._polled, *self._found("swing")]) if changed_hands else own_ns
 
     def gone(self) -> bool:

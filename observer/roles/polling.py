@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from observer.clock import KST_OFFSET_S, SECOND_NS, boot_ns, day_start_ns, kst_day, mono_ns, wall_ns
+from observer.clock import KST_OFFSET_S, SECOND_NS, boot_ns, day_start_ns, first_due, kst_day, mono_ns, wall_ns
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
 from observer.kis.pacing import Local, Word
@@ -74,8 +74,8 @@ class PollListener(Protocol):
     def failed(self, error: BrokerError) -> None:
         """A call failed for good."""
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
-        """KIS left ``symbols`` out of an answer."""
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
+        """KIS left ``symbols`` out of its answers in the cycle that was due at ``due_ns``, wall ns."""
 
     def begun(self, due_ns: int) -> None:
         """The cycle that is due at ``due_ns`` (wall ns) begins."""
@@ -180,9 +180,12 @@ class SwingPoller:
         """When the cycle that holds ``now_ns`` was due, both wall ns."""
         return self._due(self.cycle_of(now_ns))
 
-    def missed_since(self, from_ns: int) -> None:
-        """The cycles from that of ``from_ns`` (wall ns) to the first of this poller may have been missed, as far as they are today's."""
-        today = (self.interval_ns - 1 + day_start_ns(kst_day(wall_ns())) + KST_OFFSET_S * SECOND_NS) // self.interval_ns
+    def missed_since(self, from_ns: int) -> int:
+        """What was due from ``from_ns`` on, today's, and before the first cycle of this poller may have been missed.
+
+        Returns:
+            When that first cycle was due, or will be; both wall ns.
+        """
         with self._lock:
             if not self._first_cycle:  # what follows, its first turn tells
                 cycle = self.cycle_of(wall_ns())
@@ -190,7 +193,9 @@ class SwingPoller:
                 self._first_cycle = cycle + (cycle == self._done_cycle)
                 self._done_cycle = self._first_cycle - 1
                 self._turned_ns = boot_ns() - self.interval_ns
-            self._miss(max(self.cycle_of(from_ns), today), self._first_cycle)
+            today_ns = day_start_ns(kst_day(wall_ns()))
+            self._miss(self.cycle_of(first_due(max(from_ns, today_ns), self.interval_ns)), self._first_cycle)
+            return self._due(self._first_cycle)
 
     def _begun_since(self) -> int:
         """How many cycles can have begun since the one before, however the wall clock was set meanwhile."""
@@ -230,7 +235,7 @@ class SwingPoller:
             self._listener.rows(rows)
         self.coverage = Coverage(len(symbols), got, tuple(missing), failed, (mono_ns() - began) / SECOND_NS)
         if missing:
-            self._listener.unknown(tuple(missing))
+            self._listener.left_out(self._due(cycle), tuple(missing))
         if unreached and not self._stopping.is_set():
             self._listener.missed(self._due(cycle), unreached)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from observer.board import Board
 from observer.clock import mono_ns, wall_ns
+from observer.gaps.polled import LEFT_OUT
 from observer.kis.codes import BrokerError
 from observer.kis.frames import Decoder
 from observer.kis.rest import Rows
@@ -30,6 +31,7 @@ log = logging.getLogger("observer.collector")
 
 REST_SOURCE = "kis.rest"
 NAMED = 10
+MISSING = "MISSING"
 PutSystem = Callable[[str, str, dict[str, Any]], int]
 
 
@@ -164,7 +166,8 @@ class SwingReceiver:
         self.room = room
         self.error: BrokerError | None = None
         self.last_ok = 0.0
-        self.unknown_symbols: set[str] = set()
+        self.unknown_symbols: frozenset[str] = frozenset()
+        self._said: set[tuple[str, str]] = set()
         self._flow = flow
         self._words = FlowWords(board, instance, flow)
         self._blindness = blindness
@@ -194,6 +197,7 @@ class SwingReceiver:
         for snapshot in snapshots:
             self._flow.on_snapshot(snapshot)
         self._gaps.answered(rows.by_symbol, rows.recv_ns)
+        self.unknown_symbols -= rows.by_symbol.keys()
         self._words.done()
 
     def answered(self) -> None:
@@ -213,18 +217,23 @@ class SwingReceiver:
     def closed(self) -> None:
         """The market is closed: what failed until then is no fault any more, and tomorrow every symbol may be known."""
         self.error = None
-        self.unknown_symbols = set()
+        self.unknown_symbols = frozenset()
+        self._said.clear()
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
-        """KIS left ``symbols`` out of an answer: said once each and day."""
-        fresh = [symbol for symbol in symbols if symbol not in self.unknown_symbols]
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
+        """KIS left ``symbols`` out of its answers: said once each and day, and once more where it had answered that day."""
+        answered = set(self._gaps.left_out(due_ns, symbols))
+        self.unknown_symbols |= frozenset(symbols)
+        codes = ((symbol, LEFT_OUT if symbol in answered else MISSING) for symbol in symbols)
+        fresh = [said for said in codes if said not in self._said]
         if not fresh:
             return
-        self.unknown_symbols.update(fresh)
-        log.warning("KIS does not answer for %d symbols, such as %s: check [swing] symbols", len(fresh), ", ".join(fresh[:NAMED]))
-        for symbol in fresh:
-            data = {"tr": "", "symbol": symbol, "code": "MISSING", "message": "left out of the answer"}
-            self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data)
+        named = ", ".join(symbol for symbol, _ in fresh[:NAMED])
+        log.warning("KIS does not answer for %d symbols, such as %s: check [swing] symbols", len(fresh), named)
+        for symbol, code in fresh:
+            data = {"tr": "", "symbol": symbol, "code": code, "message": "left out of the answer"}
+            if self._put_system(events.SUBSCRIPTION_REFUSED, events.WARNING, data):  # without room: in the next cycle
+                self._said.add((symbol, code))
 
 
 def _snapshot(tr: str, row: dict[str, str], recv_ns: int, track: str) -> Snapshot:

@@ -10,6 +10,8 @@ was thinned out by the one before is durable.
 
 So two words are enough for what is not durable to outlive this process: since when, and by which load. A successor counts these
 cycles again, with those that nobody asked for meanwhile. A record that was durable after all lies within the one that it tells.
+One whose cycles are of another length (word: by which the first of the two counts) begins with its own first cycle: what was due
+before is not its to count, and where it is not told it shows as missed (`observer.roles.earlier_polls`).
 Of the cycles before these, in which the load may have been another one, the records on the archive tell a successor (`earlier`).
 """
 
@@ -21,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
-from observer.clock import SECOND_NS, kst_text
+from observer.clock import SECOND_NS, first_due, kst_text
 from observer.kis.pacing import Word
 from observer.model import events
 from observer.model.load import Load, polled
@@ -44,6 +46,8 @@ class Thinning:
         polling: whether the market is polled at a moment (wall ns).
         untold: tells the records; its word says since when they are not durable.
         applied: word that keeps by which load polls are left out.
+        length: word that keeps by which length of a cycle the word of ``untold`` counts, ns.
+        started_ns: when our configuration began to be polled, wall ns.
     """
 
     def __init__(
@@ -54,6 +58,8 @@ class Thinning:
         polling: Callable[[int], bool],
         untold: Untold,
         applied: Word,
+        length: Word,
+        started_ns: int,
     ) -> None:
         self._symbols = symbols
         self._interval_ns = int(interval_s * SECOND_NS)
@@ -62,10 +68,14 @@ class Thinning:
         self._untold = untold
         self._applied = applied
         self._lock = threading.Lock()
-        inherited = untold.inherited
+        inherited = begins = untold.inherited
+        if length.get() not in (0, self._interval_ns):
+            begins = first_due(started_ns, self._interval_ns)
+            inherited = begins if inherited else 0
+        length.set(self._interval_ns)
         load = Load.of(applied.get()) if inherited else Load()
         self._loads: list[tuple[int, Load]] = [(0, load)]  # from which due time on which load
-        self._next = inherited  # due time of the first cycle that is not counted yet
+        self._next = begins  # due time of the first cycle that is not counted yet
         self._ours_from = inherited  # what was left out of cycles that were due before, the archive says …
         self._earlier: Callable[[int], Collection[str]] | None = None  # … once it was read
         self._from = self._to = inherited

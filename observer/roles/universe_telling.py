@@ -15,6 +15,7 @@ from datetime import date
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+from observer.clock import kst_text
 from observer.kis.codes import UNREACHABLE, Action, BrokerError
 from observer.kis.http import Transport
 from observer.kis.universe import Chosen, Universe, day_of
@@ -33,6 +34,8 @@ class UniverseTeller:
 
     Args:
         universe: what is kept.
+        interval_s: length of a cycle.
+        since_ns: since when our configuration holds, wall ns.
         polling: whether to poll at a moment, wall ns.
         put_system: puts system records; 0 when there is no room.
         beat: the poller's beat.
@@ -41,11 +44,15 @@ class UniverseTeller:
     def __init__(
         self,
         universe: Universe,
+        interval_s: float,
+        since_ns: int,
         polling: Callable[[int], bool],
         put_system: Callable[[str, str, dict[str, Any]], int],
         beat: Callable[[], None],
     ) -> None:
         self._universe = universe
+        self._interval_s = interval_s
+        self._since = kst_text(since_ns)
         self._polling = polling
         self._put_system = put_system
         self._beat = beat
@@ -109,6 +116,8 @@ class UniverseTeller:
             "fetched": master.fetched if master else None,
             "min_close": self._universe.min_close if master else None,
             "shares": {market: len(each) for market, each in master.shares.items()} if master else {},
+            "interval": self._interval_s,
+            "since": self._since,
             "count": len(now),
             "added": None if then is None else len(now - then),
             "removed": None if then is None else len(then - now),

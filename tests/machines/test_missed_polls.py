@@ -1,4 +1,5 @@
-"""Collectors that are killed after any step: each poll lies on the archive, or is told to be missing, and never both."""
+"""Collectors that are killed after any step, and reloads: each poll that was due lies on the archive, or is told to be missing, never both,
+and nothing is told that was not due."""
 
 from __future__ import annotations
 
@@ -7,13 +8,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from observer.clock import SECOND_NS, kst_seconds_text
+from observer.archive.explanations import wall_of
+from observer.clock import SECOND_NS, first_due, kst_seconds_text
+from observer.gaps.plans import FOREVER, Plan
 from observer.gaps.polled import Polled
 from observer.kis.calendar import CalendarKeeper
 from observer.kis.codes import Action, BrokerError
@@ -21,15 +24,24 @@ from observer.kis.pacing import Local
 from observer.kis.rest import Rows
 from observer.model.fields import SINGLE_PRICE
 from observer.model.trading_day import TradingCalendar
-from observer.roles import polling
-from observer.roles.poll_gaps import LATE_S, PollGaps, look_from
+from observer.roles import earlier_polls, polling
+from observer.roles.earlier_polls import EarlierPolls, look_from
+from observer.roles.poll_gaps import LATE_S, PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.untold import Untold
 from tests.hand_archive import at
 
 BEGAN = at("10:00:00")
 LAG_NS = 4 * SECOND_NS
-SYMBOLS = ("000001", "000002", "000003")
+LISTS = ("000001", "000002", "000003"), ("000001", "000003"), ("000003", "000004", "000001")
+
+
+class Configured(NamedTuple):
+    """What was in force from when on, wall ns."""
+
+    since_ns: int
+    interval_s: float
+    symbols: Sequence[str]
 
 
 class KilledError(BaseException):
@@ -42,6 +54,7 @@ class Archive:
     def __init__(self) -> None:
         self.quotes: list[tuple[str, int]] = []
         self.gaps: list[dict[str, Any]] = []
+        self.universes: list[Configured] = []
         self.done, self.poll_from = Local(), Local()
 
     def polled(self) -> Polled:
@@ -51,7 +64,13 @@ class Archive:
         told: dict[str, list[str]] = {}
         for due, symbol in self.told():
             told.setdefault(due, []).append(symbol)
-        return Polled(times, told, frozenset(symbol for _, symbol in self.told()))
+        universes = sorted({each.since_ns: each for each in self.universes}.values())
+        ends = [*(each.since_ns for each in universes[1:]), FOREVER]
+        plans = [
+            Plan(each.since_ns, end_ns, int(each.interval_s * SECOND_NS), frozenset(each.symbols))
+            for each, end_ns in zip(universes, ends, strict=bool(universes))
+        ]
+        return Polled(times, told, plans)
 
     def told(self) -> frozenset[tuple[str, str]]:
         return frozenset((gap["due"], symbol) for gap in self.gaps for symbol in gap["symbols"])
@@ -68,21 +87,28 @@ class Collector:
         archive: what is durable.
         clock: wall ns.
         dice: what the broker answers, and when something becomes durable.
-        interval_s: length of a cycle.
+        configured: by what it polls.
         steps: after so many it is killed.
     """
 
-    def __init__(self, archive: Archive, clock: list[int], dice: random.Random, interval_s: float, steps: int, directory: Path) -> None:
+    def __init__(
+        self, archive: Archive, clock: list[int], dice: random.Random, configured: Configured, steps: int, directory: Path
+    ) -> None:
         self._archive, self._clock, self._dice, self._steps = archive, clock, dice, steps
         self._quotes: list[tuple[str, int]] = []
         self._events: list[dict[str, Any]] = []
         self._durable_events = 0
         self.sound = False
         self.untold = Untold(self, archive.poll_from)
-        self.gaps = PollGaps(SINGLE_PRICE, interval_s, self.untold, deque())
+        self.gaps = PollGaps(SINGLE_PRICE, configured.interval_s, self.untold, deque())
         keeper = CalendarKeeper(TradingCalendar("always"), directory, None)
-        self.poller = SwingPoller(lambda _due_ns: SYMBOLS, interval_s, True, self, keeper, self, threading.Event(), archive.done)
-        self._since = look_from(self.poller, archive.newest, self.untold.inherited or None, earlier_life=False)
+        symbols, interval_s = configured.symbols, configured.interval_s
+        self.poller = SwingPoller(lambda _due_ns: symbols, interval_s, True, self, keeper, self, threading.Event(), archive.done)
+        self._universe: Configured | None = configured
+        self._earlier = EarlierPolls(
+            self.gaps, self.poller, keeper.polling, lambda: symbols, lambda _symbol: True, configured.since_ns, BEGAN - 1
+        )
+        self._since = look_from(archive.newest, self.untold.inherited or None, earlier_life=False)
         self.untold.begin("earlier", self._since)
 
     def step(self) -> None:
@@ -95,18 +121,21 @@ class Collector:
 
     def commit(self) -> None:
         self._archive.quotes += self._quotes
-        self._archive.gaps += self._events[self._durable_events :]
+        self._archive.gaps += [event for event in self._events[self._durable_events :] if "due" in event]
+        self._archive.universes += [event["universe"] for event in self._events[self._durable_events :] if "universe" in event]
         self._durable_events = len(self._events)
         self._quotes.clear()
 
     def look_back(self) -> None:
-        self.gaps.earlier(self._archive.polled(), 0)
+        self._earlier.judge(self._archive.polled(), self._since)
         self.step()
-        self.poller.missed_since(self._since)
         self.untold.release("earlier")
 
     def turn(self) -> None:
         self.poller._turn(self._clock[0])
+        if self._universe is not None:
+            said, self._universe = self._universe, None
+            self.put_system("universe", "info", {"universe": said})
         self.gaps.tick(self._clock[0], lambda: not self._quotes)
         self.step()
         self.untold.tick()
@@ -156,7 +185,7 @@ class Collector:
     def failed(self, error: BrokerError) -> None:
         """It is told by `missed`."""
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
         """There are none."""
 
     # What takes system records.
@@ -179,35 +208,66 @@ def live(collector: Collector, clock: list[int], turns: int, pause: Callable[[],
         clock[0] += int(pause() * SECOND_NS)
 
 
-@settings(max_examples=120, deadline=None)
-@given(seed=st.integers(0, 2**32), interval_s=st.sampled_from([20.0, 60.0, 300.0]), lives=st.lists(st.integers(1, 120), max_size=60))
-def test_no_poll_is_missed_untold_and_none_is_told_that_came(
-    seed: int, interval_s: float, lives: list[int], tmp_path_factory: pytest.TempPathFactory
+LIVES = st.lists(
+    st.tuples(st.integers(1, 120), st.one_of(st.none(), st.tuples(st.sampled_from([20.0, 60.0, 300.0]), st.sampled_from(LISTS)))),
+    max_size=60,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), interval_s=st.sampled_from([20.0, 60.0, 300.0]), lives=LIVES)
+def test_no_poll_is_missed_untold_and_none_is_told_that_came_or_was_not_due(
+    seed: int,
+    interval_s: float,
+    lives: list[tuple[int, tuple[float, Sequence[str]] | None]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     dice, clock, archive = random.Random(seed), [BEGAN], Archive()
+    in_force = [Configured(BEGAN, interval_s, LISTS[0])]
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         for name in ("wall_ns", "boot_ns"):
             patch.setattr(polling, name, lambda: clock[0])
-        for steps in lives:
+        patch.setattr(earlier_polls, "wall_ns", lambda: clock[0])
+        for steps, changed in [*lives, (0, None)]:
+            if changed is not None:
+                in_force.append(Configured(clock[0], *changed))
+                clock[0] += dice.choice((0, 1, 20)) * SECOND_NS
+            collector = Collector(archive, clock, dice, in_force[-1], steps, directory)
+            if not steps:
+                break
             try:
-                live(Collector(archive, clock, dice, interval_s, steps, directory), clock, 1000, lambda: dice.choice((1, 10, 30, 150)))
+                live(collector, clock, 1000, lambda: dice.choice((1, 10, 30, 150)))
             except KilledError:
                 clock[0] += dice.choice((0, 1, 5, 90, 700)) * SECOND_NS
-        last = Collector(archive, clock, dice, interval_s, 0, directory)
-        last.sound = True
-        live(last, clock, int((2 * LATE_S + 2 * interval_s) / 5) + 2, lambda: 5)
-        counts_ns = max(int(LATE_S * SECOND_NS), int(interval_s * SECOND_NS) - 1)
-        ended_ns = clock[0] - counts_ns - int(interval_s * SECOND_NS)
-        due_ns = last.poller.due_at(BEGAN)
+        collector.sound = True
+        longest_s = max(each.interval_s for each in in_force)
+        live(collector, clock, int((2 * LATE_S + 2 * longest_s) / 5) + 2, lambda: 5)
     told = archive.told()
     assert len(told) == sum(len(gap["symbols"]) for gap in archive.gaps), "none is told twice"
-    assert archive.poll_from.get() in (0, last.poller.due_at(clock[0]), last.poller.due_at(clock[0]) - last.poller.interval_ns)
-    polled = archive.polled()
-    while due_ns < ended_ns:
-        for symbol in SYMBOLS:
-            missing = (kst_seconds_text(due_ns), symbol) in told
-            assert not (missing and polled.answered(symbol, due_ns, due_ns + counts_ns)), (kst_seconds_text(due_ns), symbol)
-            # A call that was made within the cycle may be answered behind its end.
-            assert missing or polled.answered(symbol, due_ns, due_ns + counts_ns + LAG_NS), (kst_seconds_text(due_ns), symbol)
-        due_ns += last.poller.interval_ns
+    poller = collector.poller
+    assert archive.poll_from.get() in (0, poller.due_at(clock[0]), poller.due_at(clock[0]) - poller.interval_ns)
+    check(archive, in_force, clock[0])
+
+
+def check(archive: Archive, in_force: Sequence[Configured], now_ns: int) -> None:
+    """What was due by each configuration came or is told, and nothing else is. Nobody knows one of which no universe became durable."""
+    polled, told, due = archive.polled(), archive.told(), set[tuple[str, str]]()
+    ends = [each.since_ns for each in in_force[1:]]
+    for each, end_ns in zip(in_force, [*ends, now_ns], strict=True):
+        interval_ns = int(each.interval_s * SECOND_NS)
+        late_ns = int(LATE_S * SECOND_NS)
+        counts_ns = max(late_ns, interval_ns - 1)
+        if each not in archive.universes:
+            due |= {(text, symbol) for text, symbol in told if each.since_ns <= wall_of(text) < end_ns}
+            continue
+        for due_ns in range(first_due(each.since_ns, interval_ns), end_ns, interval_ns):
+            for symbol in each.symbols:
+                poll = kst_seconds_text(due_ns), symbol
+                due.add(poll)
+                cut = due_ns + interval_ns > end_ns  # by a reload: nobody polls the rest of it
+                assert not (poll in told and polled.answered(symbol, due_ns, due_ns + (late_ns if cut else counts_ns))), poll
+                if due_ns < now_ns - counts_ns - interval_ns:
+                    # A call that was made within the cycle may be answered behind its end.
+                    assert poll in told or polled.answered(symbol, due_ns, due_ns + counts_ns + LAG_NS), poll
+    assert told <= due, sorted(told - due)

@@ -30,7 +30,7 @@ from observer.model.trading_day import TradingCalendar
 from observer.paths import Paths
 from observer.pipeline.flow import Flow
 from observer.pipeline.guard import GuardRules
-from observer.roles import poll_gaps, polling, tail_check, tick_gaps
+from observer.roles import earlier_polls, poll_gaps, polling, tail_check, tick_gaps
 from observer.roles.accounts import NOTHING_FOUND
 from observer.roles.collector import Collector, main
 from observer.roles.faults import Fault, FaultBook
@@ -467,7 +467,7 @@ class PollEars:
     def failed(self, error: BrokerError) -> None:
         self.errors.append(error.code)
 
-    def unknown(self, symbols: tuple[str, ...]) -> None:
+    def left_out(self, due_ns: int, symbols: tuple[str, ...]) -> None:
         self.missing += symbols
 
 
@@ -612,9 +612,9 @@ def test_a_closed_market_is_told_and_ends_what_was_wrong_with_polling(tmp_path: 
     gaps = PollGaps(MULTI_PRICE, 60.0, Untold(producer, board.cell("role.collector.gap_from")), deque())
     receiver = SwingReceiver(board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room, gaps)
     receiver.failed(BrokerError("UNREACHABLE", Action.RETRY, "no route"))
-    receiver.unknown(("999999",))
+    receiver.left_out(START, ("999999",))
     receiver.closed()
-    assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, set())
+    assert (ears.got, receiver.error, receiver.unknown_symbols) == ([], None, frozenset())
 
 
 def test_cycles_that_never_were_are_missed_as_far_as_the_market_was_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -647,7 +647,7 @@ def test_cycles_that_a_set_clock_leapt_over_are_not_missed(tmp_path: Path, monke
 def test_a_number_of_a_cycle_of_another_length_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before_s: int) -> None:
     clock, poller, ears = krx_poller(tmp_path, monkeypatch, "2026-11-24T21:00:00+09:00", 600.0)
     poller._done_cycle = (clock[0] + 9 * 3600 * SECOND_NS) // (before_s * SECOND_NS)
-    poller.missed_since(clock[0] - 3900 * SECOND_NS)
+    poller.missed_since(clock[0] - 4200 * SECOND_NS)
     assert [kst_text(due)[11:16] for due, _ in ears.unreached] == ["19:50", "20:00"]
 
 
@@ -966,7 +966,7 @@ def test_a_poll_that_waited_its_two_minutes_at_a_kill_is_told_and_one_that_was_t
     context, codes = FakeContext(dataclasses.replace(config_for(host), swing=swing), tmp_path, ENVIRON), list[int]()
     due = wall_ns() // (60 * SECOND_NS) * (60 * SECOND_NS) - 300 * SECOND_NS
     monkeypatch.setattr(polling, "day_start_ns", lambda _day: 0)  # midnight may have been in between
-    monkeypatch.setattr(poll_gaps, "kst_day", lambda _now_ns: kst_day(due))
+    monkeypatch.setattr(earlier_polls, "kst_day", lambda _now_ns: kst_day(due))
     monkeypatch.setattr(SwingPoller, "_ask", lambda _self, _batch: None)
     times = {"from": kst_text(due), "to": kst_text(due + 60 * SECOND_NS)}
     counts = {"cycles": 1, "polls": 1, "by_symbol": {"999999": 1}}

@@ -15,10 +15,16 @@ from observer.clock import SECOND_NS, interval_start_s, kst_seconds_text, kst_te
 from observer.delivery.outbox import BATCH_BYTES, SYSTEM_RESERVE
 from observer.gaps import polled as polled_module
 from observer.gaps.ledger import UNFILLABLE, read_ledger
+from observer.gaps.plans import Plan
 from observer.gaps.polled import NOTHING, Polled, read_polled
+from observer.kis.rest import Rows
 from observer.model.fields import MULTI_PRICE
 from observer.model.record import system_tail
-from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps, look_from
+from observer.pipeline.flow import Flow
+from observer.pipeline.guard import GuardRules
+from observer.roles.earlier_polls import look_from
+from observer.roles.poll_gaps import LATE_S, MOST_A_TICK, PollGaps
+from observer.roles.receiving import SwingReceiver
 from observer.roles.untold import Untold
 from tests.hand_archive import COLLECTOR, DAY, HandArchive, at
 from tests.unit.test_collector import INSTANCES, FakeProducer
@@ -28,14 +34,15 @@ ONE, TWO = "005930", "000660"
 
 
 class Polls:
-    def __init__(self) -> None:
+    def __init__(self, looked: bool = True) -> None:
         self.producer = FakeProducer()
         self.incidents: deque[tuple[str, int, int]] = deque()
         self.durable = True
         self.word = Board(INSTANCES).cell("role.collector.poll_from")
         self.untold = Untold(self.producer, self.word)
         self.gaps = PollGaps(MULTI_PRICE, 60.0, self.untold, self.incidents)
-        self.gaps.earlier(NOTHING, 0)
+        if looked:
+            self.gaps.earlier(NOTHING, 0)
 
     def after(self, seconds: float) -> list[tuple[str, list[str], str]]:
         """What is told so long after DUE: due, symbols, cause."""
@@ -121,9 +128,10 @@ def test_the_oldest_cycle_that_is_not_settled_is_kept_for_a_successor() -> None:
 def test_of_earlier_cycles_what_the_archive_holds_or_says_is_not_missed_again() -> None:
     polls = Polls()
     told = {kst_seconds_text(DUE): [TWO]}
-    polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, frozenset({TWO})), DUE + 1)
+    plan = Plan(0, DUE + 1, 60 * SECOND_NS, frozenset({ONE, TWO}))
+    polls.gaps.earlier(Polled({ONE: [DUE + LATE_S * SECOND_NS]}, told, [plan]), DUE + 1)
     polls.gaps.missed(DUE, [ONE, TWO, "0074K0"])
-    assert polls.after(1000) == [], "and a symbol that nobody polled then was not due"
+    assert polls.after(1000) == [], "and a symbol that nobody was to poll then was not due"
     polls.gaps.missed(DUE + 60 * SECOND_NS, [ONE, TWO])
     polls.gaps.missed(DUE + 180 * SECOND_NS, [ONE, "0074K0"])
     assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
@@ -136,7 +144,7 @@ def test_a_symbol_that_was_another_collectors_is_judged_by_its_own_polls() -> No
     """That one may have come further than ours, or less far."""
     polls = Polls()
     minute = 60 * SECOND_NS
-    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}, frozenset()), 0)
+    polls.gaps.earlier(Polled({ONE: [DUE - minute + 9, DUE + 5 * minute], TWO: [DUE + 2 * minute]}, {}), 0)
     for number in range(6):
         polls.gaps.missed(DUE + number * minute, [ONE, TWO])
     assert [(due, symbols) for due, symbols, _ in polls.after(1000)] == [
@@ -186,28 +194,101 @@ def test_the_archive_is_read_for_quotes_and_for_what_was_told(tmp_path: Path) ->
     archive.append(f"swing/{DAY}/10_00.jsonl", b"\xff no line\n")
     polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
     assert {symbol: list(times) for symbol, times in polled.quotes.items()} == {ONE: [DUE, DUE + 60 * SECOND_NS], "0074K0": [DUE + hour]}
-    assert polled.missed == {TWO} and polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
-    assert [polled.knows(symbol) for symbol in (ONE, TWO, "000001")] == [True, True, False]
+    assert polled.told == {"2026-11-23T09:31:00+09:00": [TWO]}
     times = {"from": kst_text(DUE), "to": kst_text(DUE + 60 * SECOND_NS)}
     archive.say("thinned", {"level": 1, **times, "reason": "cpu", "cycles": 1, "polls": 1, "by_symbol": {"000001": 1}, "lasts": True}, DUE)
     polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
-    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.knows("000001")
-
-
-class Minutes:
-    """Cycles of a minute."""
-
-    interval_ns = 60 * SECOND_NS
-
-    def due_at(self, now_ns: int) -> int:
-        return now_ns - now_ns % self.interval_ns
+    assert polled.left_out(DUE, 60 * SECOND_NS) == {"000001"} and polled.plans == []
+    archive.say("universe", {"interval": 60.0, "since": kst_text(DUE), "symbols": [ONE]}, DUE + 9, COLLECTOR)
+    polled = read_polled([archive.root, fallback.root], DAY, DUE, lambda: None)
+    assert list(polled.quotes[ONE]) == [DUE - 60 * SECOND_NS, DUE, DUE + 60 * SECOND_NS], "a cycle more"
+    assert [polled.asked(symbol, DUE, 60 * SECOND_NS) for symbol in (ONE, TWO)] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("inherited", "earlier_life", "start"),
-    [(0, False, 60), (-300, False, -300), (60, False, 60), (0, True, -120)],
+    [(0, False, 5 * SECOND_NS + 1), (-300, False, -300 * SECOND_NS), (60, False, 5 * SECOND_NS + 1), (0, True, -115 * SECOND_NS)],
     ids=["all was settled", "the word says more", "a cycle is polled", "the word is of another life"],
 )
 def test_a_successor_looks_from_where_something_may_not_be_settled(inherited: int, earlier_life: bool, start: int) -> None:
     word = DUE + inherited * SECOND_NS if inherited else None
-    assert look_from(Minutes(), DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start * SECOND_NS
+    assert look_from(DUE + 5 * SECOND_NS, word, earlier_life=earlier_life) == DUE + start
+
+
+class TestLeftOut:
+    """KIS answers, and not for every symbol that was asked for."""
+
+    def test_one_for_which_kis_answered_that_day_is_missed_and_one_that_it_never_knew_is_not(self) -> None:
+        polls = Polls()
+        polls.gaps.answered([ONE], DUE - 60 * SECOND_NS)
+        assert list(polls.gaps.left_out(DUE, [ONE, TWO])) == [ONE]
+        assert polls.after(1000) == [("09:31:00", [ONE], "missed_poll")]
+
+    def test_an_answer_within_two_minutes_is_in_time_for_it_too(self) -> None:
+        polls = Polls()
+        polls.gaps.answered([ONE], DUE - 60 * SECOND_NS)
+        polls.gaps.left_out(DUE, [ONE])
+        polls.gaps.answered([ONE], DUE + 60 * SECOND_NS)
+        assert polls.after(1000) == []
+
+    def test_an_answer_of_yesterday_says_nothing_of_today(self) -> None:
+        polls = Polls()
+        polls.gaps.answered([ONE], DUE - 24 * 3600 * SECOND_NS)
+        assert list(polls.gaps.left_out(DUE, [ONE])) == []
+        assert polls.after(1000) == []
+
+    @pytest.mark.parametrize("before", [Polled({ONE: [DUE - 1]}, {}), Polled({}, {}, dropped={ONE: DUE - 3600 * SECOND_NS})])
+    def test_a_new_collector_asks_the_archive_and_keeps_the_cycle_for_a_successor_until_it_knows(self, before: Polled) -> None:
+        polls = Polls(looked=False)
+        assert list(polls.gaps.left_out(DUE, [ONE, TWO])) == []
+        assert polls.word.get() == DUE
+        polls.gaps.earlier(before, 0)
+        assert polls.after(1000) == [("09:31:00", [ONE], "missed_poll")]
+
+    def test_the_archive_says_of_which_it_was_told_that_kis_dropped_them(self, tmp_path: Path) -> None:
+        archive = HandArchive(tmp_path)
+        for code, symbol in (("LEFT_OUT", ONE), ("MISSING", TWO)):
+            archive.say("subscription_refused", {"tr": "", "symbol": symbol, "code": code}, DUE - 9)
+        polled = read_polled([archive.root], DAY, DUE, lambda: None)
+        assert [polled.seen(symbol, at("00:00:00")) for symbol in (ONE, TWO)] == [True, False]
+
+
+class TestReceiver:
+    """What the collector says of symbols for which KIS does not answer."""
+
+    def setup_method(self) -> None:
+        self.polls = Polls()
+        producer, board = self.polls.producer, Board(INSTANCES)
+        flow = Flow(producer, GuardRules(), "swing")
+        self.receiver = SwingReceiver(
+            board, "collector", flow, None, producer.put_system, lambda: None, lambda: None, producer.room, self.polls.gaps
+        )
+
+    def rows(self, *symbols: str) -> None:
+        self.receiver.rows(Rows(MULTI_PRICE, {symbol: {"inter_shrn_iscd": symbol} for symbol in symbols}, (), DUE - 60 * SECOND_NS))
+
+    def said(self) -> list[tuple[str, str]]:
+        return [(data["symbol"], data["code"]) for data in self.polls.producer.of("subscription_refused")]
+
+    def test_it_is_said_once_of_each_and_whether_kis_had_answered_before(self) -> None:
+        self.rows(ONE)
+        for _ in range(3):
+            self.receiver.left_out(DUE, (ONE, TWO))
+        assert self.said() == [(ONE, "LEFT_OUT"), (TWO, "MISSING")]
+        self.receiver.closed()
+        self.receiver.left_out(DUE, (TWO,))
+        assert self.said()[2:] == [(TWO, "MISSING")]
+
+    def test_the_fault_ends_when_kis_answers_again(self) -> None:
+        self.receiver.left_out(DUE, (ONE, TWO))
+        self.rows(ONE)
+        assert self.receiver.unknown_symbols == {TWO}
+        self.rows(TWO)
+        assert self.receiver.unknown_symbols == frozenset()
+
+    def test_what_had_no_room_is_said_in_the_next_cycle(self) -> None:
+        self.polls.producer.full = True
+        self.receiver.left_out(DUE, (ONE,))
+        self.polls.producer.full = False
+        self.receiver.left_out(DUE, (ONE,))
+        assert self.said() == [(ONE, "MISSING")]

@@ -53,7 +53,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "subscription_refused": {"tr": "H0STCNT0", "symbol": "999999", "code": "OPSP8993"},
     "universe": {
         "day": "20261123", "source": "master", "date": "20261123", "fetched": SECOND, "min_close": 4000,
-        "shares": {"kospi": 950, "kosdaq": 1800}, "count": 2, "added": 1, "removed": None, "sha256": "0" * 64,
+        "shares": {"kospi": 950, "kosdaq": 1800}, "interval": 60.0, "since": NOW,
+        "count": 2, "added": 1, "removed": None, "sha256": "0" * 64,
         "symbols": ["005930", "000660"],
     },
     "gap": {

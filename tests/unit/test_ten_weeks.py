@@ -215,8 +215,8 @@ class Desk:
     def faults(self) -> list[str]:
         """What the collector finds wrong now, as its main loop looks."""
         self.collector._watch(self.world.now)
-        for incidents in self.collector._incidents:
-            incidents.tick()
+        for untold in self.collector._untold:
+            untold.tick()
         return [fault.kind for fault in current_faults(self.collector, self.config)]
 
     def incidents(self, track: str) -> list[str]:

@@ -53,7 +53,7 @@ class Scene:
         self.now = BEGIN
         self.wanted = Load()
         self.closed_at = BEGIN + 10**9 * MINUTE
-        self.from_word, self.applied = Local(), Local()
+        self.from_word, self.applied, self.length = Local(), Local(), Local()
         self.archive: list[dict[str, Any]] = []
         self.polled: dict[int, tuple[str, ...]] = {}
         self.start()
@@ -62,7 +62,9 @@ class Scene:
         """Another collector begins."""
         self.outlet = Outlet()
         untold = Untold(self.outlet, self.from_word)
-        self.thinning = Thinning(lambda due: self.symbols, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied)
+        self.thinning = Thinning(
+            lambda due: self.symbols, 60.0, lambda: self.wanted.packed(), self.polling, untold, self.applied, self.length, self.now
+        )
 
     def polling(self, now_ns: int) -> bool:
         return now_ns < self.closed_at
@@ -156,6 +158,17 @@ def test_an_end_is_told_also_when_nothing_was_left_out_since_the_record_before(s
     assert scene.told() == [("09:00", "09:01", 1, 1, 2, True), ("09:01", "09:01", 1, 0, 0, False)]
     (one,) = joined(without_repeated(thinned_of(SystemRecord("thinned", data, "", "", 0)) for data in scene.outlet.told))
     assert not one.lasts
+
+
+@pytest.mark.parametrize(("told", "kept"), [("09:20", [4]), ("09:04", [4, 1])], ids=["told again", "a cycle that a reload cut"])
+def test_what_lies_within_another_record_is_the_same_only_where_that_was_told_later(told: str, kept: list[int]) -> None:
+    def record(start: str, end: str, at: str, count: int) -> Thinned:
+        data = {"from": f"2026-11-23T{start}:00+09:00", "to": f"2026-11-23T{end}:00+09:00", "level": 1, "reason": "cpu", "cycles": count}
+        told = {**data, "by_symbol": {"A": count}, "lasts": True}
+        return thinned_of(SystemRecord(events.THINNED, told, f"2026-11-23T{at}:00.000000+09:00", "", 0, "collector"))
+
+    read = [record("09:05", "09:06", "09:07", 1), record("09:00", "09:10", told, 4)]
+    assert [each.cycles for each in without_repeated(read)] == kept
 
 
 @pytest.mark.parametrize("killed_at", [0, 1, 30, 75])
@@ -346,7 +359,15 @@ def test_a_record_says_of_each_poll_whether_it_was_left_out(count: int, level: i
         left_out[due] = set(symbols) - set(polled(symbols, level, due, MINUTE))
     counts = Counter(symbol for of_cycle in left_out.values() for symbol in of_cycle)
     record = Thinned(
-        start, start + cycles * MINUTE, level, "cpu", sum(map(bool, left_out.values())), dict(counts), lasts=False, source="collector"
+        start,
+        start + cycles * MINUTE,
+        level,
+        "cpu",
+        sum(map(bool, left_out.values())),
+        dict(counts),
+        lasts=False,
+        source="collector",
+        told="",
     )
     due = start + lists * MINUTE
     assert record.left_out(due, MINUTE) == left_out.get(due, set())

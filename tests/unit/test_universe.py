@@ -77,7 +77,7 @@ class Days:
         self.producer = FakeProducer()
         download = self.host.download if self.master else None
         self.universe = Universe(self.symbols, min_close, self.cache, download, lambda day: day.weekday() < 5, self.asked.append)
-        self.teller = UniverseTeller(self.universe, self.polling, self.producer.put_system, self.beat)
+        self.teller = UniverseTeller(self.universe, 60.0, 0, self.polling, self.producer.put_system, self.beat)
 
     def polling(self, now_ns: int) -> bool:
         minute = (now_ns - midnight(MONDAY)) // MINUTE % 1440

@@ -23,6 +23,7 @@ from observer.kis.codes import BrokerError
 log = logging.getLogger("observer.collector")
 
 SETTLED_S = 30  # a trade comes within a second; the rest is for a broker in trouble
+HEARD_S = 5  # others are heard now
 AGAIN_S = 120
 CALL_NS = SECOND_NS
 RENEW_S = (600, 1200, 2400, 3600)  # between two sessions for this reason: 40 channels are blind for seconds for one
@@ -136,7 +137,9 @@ class ChannelWatch:
         self._come[key], self._due[key] = come, now + self._silent_ns
 
     def _ask(self, key: Key, since: int, now_ns: int) -> None:
-        until = _second(kst_seconds_text(now_ns)) - SETTLED_S
+        now_s, heard_s = _second(kst_seconds_text(now_ns)), _second(self._chains.heard())
+        # Asked for what the others have overtaken, a trade that did not come is certain to be missing.
+        until = (min(now_s, heard_s) if now_s - heard_s <= HEARD_S else now_s) - SETTLED_S
         if until < 0:
             return
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from observer.archive import ballast, keeping
 from observer.archive.findings import Finding
 from observer.archive.layout import FLIGHT, LOCK, MARKER, PART, QUARANTINE, TRACK_DIRS, parse_flight, parse_segment
+from observer.archive.probe import is_probe
 
 UNFINISHED = "is unfinished: something was interrupted while it was written"
 
@@ -32,10 +33,10 @@ def list_unfinished(root: Path) -> list[str]:
 
 def _strangers(root: Path) -> Iterator[str]:
     for path in sorted(root.iterdir()):
-        if path.name not in (FLIGHT, MARKER, LOCK, QUARANTINE, ballast.NAME, keeping.DIRECTORY, *TRACK_DIRS):
+        if not is_probe(path.name) and path.name not in (FLIGHT, MARKER, LOCK, QUARANTINE, ballast.NAME, keeping.DIRECTORY, *TRACK_DIRS):
             yield path.name
     for track in TRACK_DIRS:
         for path in sorted((root / track).glob("**/*")):
             relative = path.relative_to(root).as_posix()
-            if not path.is_dir() and parse_segment(relative) is None and parse_flight(relative) is None:
+            if not path.is_dir() and not is_probe(path.name) and parse_segment(relative) is None and parse_flight(relative) is None:
                 yield relative

@@ -55,6 +55,11 @@ def probe_write(directory: Path) -> Probe:
     return Probe(error, (mono_ns() - begin) / 1e6)
 
 
+def is_probe(name: str) -> bool:
+    """Whether a file of this name is one that is tried with: it is there for a moment, or the next attempt removes it."""
+    return name.startswith(_NAME)
+
+
 def remove_leftovers(directory: Path, now: float) -> None:
     """Remove what probes that were killed have left in ``directory``; ``now`` is wall seconds."""
     for place in directory.glob(f"{_NAME}*"):

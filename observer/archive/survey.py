@@ -14,6 +14,7 @@ from observer.archive.anomaly import DayVerdict, final_verdicts, judge_days, rea
 from observer.archive.clock_trust import ClockMark, ClockTrust, Word, look, read_trust, read_word, refusal, trust_path, word_path
 from observer.archive.keeping import Kept, read_kept
 from observer.archive.layout import TRACK_DIRS
+from observer.archive.probe import is_probe
 from observer.archive.retention import NO_NEED, Grounds, Held, Plan, age_days, day_of, plan
 from observer.archive.root import why_missing
 from observer.archive.seals import read_seals
@@ -101,7 +102,7 @@ def survey(
 
 
 def held_files(root: Path) -> Iterator[Held]:
-    """Every file below the tracks' directories.
+    """Every file below the tracks' directories but for those with which a disk is tried.
 
     Raises:
         OSError: it cannot be read.
@@ -112,5 +113,5 @@ def held_files(root: Path) -> Iterator[Held]:
                 status = path.lstat()
             except FileNotFoundError:
                 continue  # sealed under another name, or deleted, in this moment
-            if stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode) and not is_probe(path.name):
                 yield Held(path.relative_to(root).as_posix(), status.st_size, status.st_blocks * 512)

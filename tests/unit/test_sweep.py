@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from observer.archive import survey as survey_module
 from observer.archive import sweep as sweep_module
 from observer.archive.clock_trust import ClockMark, ClockTrust
+from observer.archive.foreign import list_foreign
+from observer.archive.probe import probe_write
 from observer.archive.retention import NO_NEED, Held, Need, Plan
 from observer.archive.space import Room
 from observer.archive.survey import Known, held_files, survey
@@ -142,6 +144,25 @@ def test_a_link_is_never_followed_nor_deleted(tmp_path: Path) -> None:
     day.mkdir(parents=True)
     (day / "09_00_00.jsonl").symlink_to(outside)
     assert list(held_files(tmp_path / "archive")) == []
+
+
+def test_a_file_with_which_the_disk_is_tried_at_this_moment_is_no_stranger(tmp_path: Path) -> None:
+    day = tmp_path / "swing" / "20261123"
+    day.mkdir(parents=True)
+    tried: list[tuple[list[str], list[str]]] = []
+    real = os.fsync
+
+    def look(descriptor: int) -> None:
+        tried.append(([file.path for file in held_files(tmp_path)], [finding.path for finding in list_foreign(tmp_path)]))
+        real(descriptor)
+
+    (day / "left by somebody").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", look)
+        for directory in (tmp_path, day):
+            assert probe_write(directory).error is None
+    left = ["swing/20261123/left by somebody"]
+    assert tried == [(left, left)] * 2
 
 
 def test_what_a_file_takes_of_the_disk_is_seen(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger("observer.collector")
 SETTLED_S = 30  # a trade comes within a second; the rest is for a broker in trouble
 HEARD_S = 5  # others are heard now
 AGAIN_S = 120
-CALL_NS = SECOND_NS
+LOOK_NS = SECOND_NS
 RENEW_S = (600, 1200, 2400, 3600)  # between two sessions for this reason: 40 channels are blind for seconds for one
 
 
@@ -100,18 +100,22 @@ class ChannelWatch:
         self._behind_in: dict[Key, int] = {}  # since when the session stood in which it was behind
         self._come: dict[Key, int | None] = {}
         self._due: dict[Key, int] = {}  # when a channel is asked for, monotonic ns
-        self._call_at = 0
+        self._look_at = 0
         self._renew_at = 0
         self._renewed = 0  # sessions that were renewed without any channel coming again
         self.behind: Mapping[Key, str] = {}
 
     def turn(self, now_ns: int) -> None:
-        """Look at the channels; ask for one that has been silent for long.
+        """Look at the channels, once in LOOK_NS; ask for one that has been silent for long.
 
         Args:
             now_ns: wall ns.
         """
-        since, now = self._session(now_ns), mono_ns()
+        now = mono_ns()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_NS
+        since = self._session(now_ns)
         if since != self._since:
             self._since, self._come, self._due = since, {}, {}
         if since is None:
@@ -121,8 +125,7 @@ class ChannelWatch:
         for key in self._channels():
             self._look(key, now)
         due, longest = min(((due, key) for key, due in self._due.items()), default=(now + 1, ("", "")))
-        if max(due, self._call_at) <= now:
-            self._call_at = now + CALL_NS
+        if due <= now:
             self._due[longest] = now + AGAIN_S * SECOND_NS
             self._ask(longest, since, now_ns)
 

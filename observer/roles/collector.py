@@ -17,10 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
-from observer.archive.fallback import fallback_dir
-from observer.board import Cell
 from observer.clock import SECOND_NS, mono_ns, wall_ns
 from observer.collectors import number_of
 from observer.config import Credentials, load_credentials
@@ -46,10 +43,9 @@ from observer.pipeline.guard import GuardRules
 from observer.roles.backlog import Backlog, filling
 from observer.roles.channel_watch import ChannelWatch
 from observer.roles.collector_note import current_faults, note
-from observer.roles.earlier_polls import EarlierPolls, look_from, polls_reader
+from observer.roles.earlier_polls import EarlierPolls, polls_reader
 from observer.roles.faults import FaultBook
-from observer.roles.incidents import RESTART_S, Blindness, Predecessor
-from observer.roles.neighbours import Neighbours
+from observer.roles.incidents import RESTART_S, Blindness
 from observer.roles.poll_gaps import PollGaps
 from observer.roles.polling import SwingPoller
 from observer.roles.portion import Portion
@@ -58,11 +54,11 @@ from observer.roles.reading_back import ReadBack
 from observer.roles.receiving import ScalpReceiver, SwingReceiver
 from observer.roles.role import Context
 from observer.roles.source import Source
+from observer.roles.succession import EARLIER, Succession
 from observer.roles.tail_check import TailCheck
 from observer.roles.thinning import Thinning
 from observer.roles.tick_gaps import TickGaps, trades_reader
 from observer.roles.universe_telling import UniverseTeller, download_from
-from observer.roles.untold import Untold
 from observer.status.view import JANITOR
 
 log = logging.getLogger("observer.collector")
@@ -73,7 +69,6 @@ NOTE_S = 0.5
 SOURCES_END_S = 3.0
 DRAIN_SHARE = 0.6  # of stop_timeout; the rest is the writer's and the janitor's
 FAILED_DRAIN_S = 2.0
-EARLIER = "earlier sessions"
 
 
 def main(context: Context) -> int:
@@ -102,16 +97,11 @@ class Collector:
     def __init__(self, context: Context, credentials: Credentials) -> None:
         config = context.settings.config
         self._context = context
-        self._started_ns = wall_ns()
         self._producer = context.producer()
-        self._untold: list[Untold] = []
-        self._gaps = self._telling("gap_from")
-        self._polls = self._telling("poll_from")
-        for untold in (self._gaps, self._polls):
-            if untold.inherited:  # whose symbols they are now, may be yet to come
-                untold.begin(EARLIER, untold.inherited)
+        self._succession = Succession(context, self._producer)
+        self._cell, self._neighbours = self._succession.cell, self._succession.neighbours
+        self._gaps, self._polls = self._succession.gaps, self._succession.polls
         self.polled: ReadBack | None = None
-        self._neighbours = Neighbours(context.board, context.instance)
         self._configured_ns = self._neighbours.configured_ns
         self._portion = Portion(config, context.instance)
         self._faults = FaultBook()
@@ -232,15 +222,15 @@ class Collector:
         )
         self.thinning = Thinning(
             universe.symbols, config.swing.interval, context.board.cell(f"role.{JANITOR}.load").get,
-            self.keeper.polling, self._telling("thinned_from"), self._cell("thinned_by"),
-            self._cell("poll_every"), self._started_ns,
+            self.keeper.polling, self._succession.telling("thinned_from"), self._cell("thinned_by"),
+            self._cell("poll_every"), self._succession.started_ns,
         )  # fmt: skip
         self.poller = SwingPoller(
             self._polled, config.swing.interval, paper, self.quotations, self.keeper, self.swing, context.stopping,
             self._cell("poll_cycle"), self.universe.turn,
         )  # fmt: skip
         self.sources.append(source)
-        self._polled_before = blindness.predecessor if blindness is not None else self._predecessor("swing")
+        self._polled_before = blindness.predecessor if blindness is not None else self._succession.predecessor("swing")
         if blindness is not None or self._portion.first:  # it tells of what nobody polls any more
             self._look_back_at_polls(universe)
 
@@ -279,7 +269,7 @@ class Collector:
         def confirmed() -> list[Key]:
             return [key for key in self.subscriptions.confirmed if is_trade(key[0])]
 
-        present = Presence(context.board, self.keeper, self._started_ns, lambda: stream.state, known, self._producer.room)
+        present = Presence(context.board, self.keeper, self._succession.started_ns, lambda: stream.state, known, self._producer.room)
         tail = TailCheck(calls, trades, present.just_closed, counted)
         backlog = self.backlog = filling(context, calls, self._gaps, self._producer, self._portion, settled, (tail.turn, watched))
         gaps = TickGaps(
@@ -296,14 +286,18 @@ class Collector:
             self._gaps.release(EARLIER)
             backlog.take_over(context.settings.paths.asset_dir)
 
-        self.earlier = ReadBack("earlier trades", trades_reader(self._roots, trades, self._producer.session, found), self._hangs)
+        self.earlier = ReadBack(
+            "earlier trades", trades_reader(self._succession.roots, trades, self._producer.session, found), self._succession.hangs
+        )
 
     def _fill_alone(self) -> None:
         """No ticks are wanted, so none are missed; those that were missed before can still be filled, today."""
         context = self._context
         backlog = self.backlog = filling(context, self.background, self._gaps, self._producer, self._portion, lambda _missing: None, ())
-        self._before = Predecessor(context.board, context.instance, "scalp", self._started_ns)
-        self.earlier = ReadBack("gaps left open", lambda _since_ns: backlog.take_over(context.settings.paths.asset_dir), self._hangs)
+        self._before = self._succession.predecessor("scalp")
+        self.earlier = ReadBack(
+            "gaps left open", lambda _since_ns: backlog.take_over(context.settings.paths.asset_dir), self._succession.hangs
+        )
 
     def _polled(self, due_ns: int) -> Sequence[str]:
         """The symbols that we poll in the cycle that is due then, wall ns."""
@@ -317,40 +311,19 @@ class Collector:
             self._configured_ns, self._context.board.get("supervisor.started_wall"),
         )  # fmt: skip
         # As for the trades: what may have been missed is not to be forgotten before it was looked for.
-        self._polls.begin(EARLIER, self._polls_from())
+        self._polls.begin(EARLIER, self._succession.polls_from(self._polled_before))
 
         def found(polled: Polled, since_ns: int) -> None:
             self.thinning.earlier(lambda due_ns: polled.left_out(due_ns, self.poller.interval_ns), self.poller.due_at(wall_ns()))
             earlier.judge(polled, since_ns)
             self._polls.release(EARLIER)
 
-        self.polled = ReadBack("earlier polls", polls_reader(self._roots, found), self._hangs)
-
-    def _polls_from(self) -> int:
-        before = self._polled_before
-        untold = [word for word in (self._polls.inherited, self._neighbours.polls_since_ns) if word]
-        newest_ns = self._neighbours.polled_least(before.from_ns)
-        return look_from(newest_ns, min(untold, default=None), earlier_life=before.of_earlier_life)
+        self.polled = ReadBack("earlier polls", polls_reader(self._succession.roots, found), self._succession.hangs)
 
     def _tell(self) -> None:
         """Tell what is to be told by now, and forget what is durable."""
         self.poll_gaps.tick(wall_ns(), lambda: self._producer.settled("swing"))
-        for untold in self._untold:
-            untold.tick()
-
-    def _telling(self, word: str) -> Untold:
-        """What tells records of one kind, and keeps ``word`` for a successor until they are durable."""
-        untold = Untold(self._producer, self._cell(word))
-        self._untold.append(untold)
-        return untold
-
-    def _roots(self) -> list[Path]:
-        paths = self._context.settings.paths
-        place = fallback_dir(self._context.settings.config, paths)
-        return [paths.asset_dir, *([place] if place is not None else ())]
-
-    def _hangs(self) -> bool:
-        return self._context.board.get("supervisor.hung") != 0
+        self._succession.tell()
 
     def _run_poller(self) -> None:
         self.poller.run()
@@ -371,15 +344,12 @@ class Collector:
         return flow
 
     def _blindness(self, track: str, cycle_s: float, silent_after_s: float | None) -> Blindness:
-        predecessor = self._predecessor(track)
+        predecessor = self._succession.predecessor(track)
         deadline = mono_ns() + int((RESTART_S + cycle_s) * SECOND_NS)
-        incidents = self._telling(f"blind_from_{track}")  # one that polls left untold says nothing of ticks
+        incidents = self._succession.telling(f"blind_from_{track}")  # one that polls left untold says nothing of ticks
         alone = self._portion.alone if track == "scalp" else ()
         self.blind[track] = Blindness(track, incidents, predecessor, deadline, silent_after_s, alone)
         return self.blind[track]
-
-    def _predecessor(self, track: str) -> Predecessor:
-        return Predecessor(self._context.board, self._context.instance, track, self._started_ns)
 
     def _watch(self, now: int) -> None:
         """Look whether a track is blind."""
@@ -393,7 +363,7 @@ class Collector:
             if self.polled is None:
                 self._polls.release(EARLIER)
             elif self._polled_before.known():
-                self.polled.turn(self._polls_from())
+                self.polled.turn(self._succession.polls_from(self._polled_before))
         if "swing" in self.blind:
             error = self.swing.error
             self.blind["swing"].tick(now, wall, error is None, calendar.polling(wall), False, lambda: str(error))
@@ -402,8 +372,7 @@ class Collector:
             self.blind["scalp"].tick(now, wall, state.name == "connected", receiving, trading, lambda: state.detail or state.name)
             before = self.blind["scalp"].predecessor
             if self.earlier is not None and before.known() and self._neighbours.closed():
-                since = before.from_ns, self._gaps.inherited, self._neighbours.since_ns
-                self.earlier.turn(min(ns for ns in since if ns))
+                self.earlier.turn(self._succession.trades_from(before))
         elif self.earlier is not None:
             self._before.look()
             if self._before.known() and self._neighbours.closed():
@@ -418,6 +387,3 @@ class Collector:
         self._cell("confirmed").set(len(self.subscriptions.confirmed))
         faults = self._faults.update(current_faults(self, self._context.settings.config))
         self._context.note(note(self, self._producer, faults))
-
-    def _cell(self, word: str) -> Cell:
-        return self._context.board.cell(f"role.{self._context.instance}.{word}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 
 from tests.service.conftest import StartStack
 from tests.service.stack import Stack
@@ -29,6 +30,8 @@ def test_a_confirmed_channel_that_brings_nothing_is_found_filled_and_helped_by_a
     wait_for_more(market, 100)
     market.control("mute", symbols=[FORGOTTEN])
     wait_until(lambda: silent(market), 60, "the channel is named")
+    metrics = requests.get(f"http://{market.listen}/metrics", timeout=5).text
+    assert 'observer_subscriptions_silent{role="collector"} 1' in metrics
     wait_until(lambda: market.state()["accepted"] == 2, 10, "a new session")
     wait_until(lambda: not silent(market), 20, "a channel that brings trades again")
     wait_for_more(market, 200)

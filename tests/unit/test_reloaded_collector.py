@@ -14,8 +14,9 @@ from observer.clock import SECOND_NS, first_due, kst_day, kst_seconds_text, kst_
 from observer.config import Config, Credentials, KisConfig, MarketConfig, ScalpConfig, SwingConfig
 from observer.model.load import Load, polled
 from observer.roles.accounts import NOTHING_FOUND
-from observer.roles.collector import EARLIER, Collector
+from observer.roles.collector import Collector
 from observer.roles.role import Context
+from observer.roles.succession import EARLIER
 from tests.board_scene import set_words
 from tests.hand_archive import COLLECTOR, HandArchive
 from tests.unit.test_collector import INSTANCES, FakeContext, FakeProducer
@@ -88,7 +89,8 @@ def test_by_another_length_of_a_cycle_what_is_due_from_its_start_on_is_counted_a
     for due in dues:
         first.poller._symbols(due)
     first.finish()
-    monkeypatch.setattr("observer.roles.collector.wall_ns", lambda: reloaded)
+    for module in ("collector", "succession"):
+        monkeypatch.setattr(f"observer.roles.{module}.wall_ns", lambda: reloaded)
     second, said_next, _ = collector(tmp_path, board, interval_s=after_s)
     afterwards = [first_due(reloaded, new) + number * new for number in range(-1, 4)]
     for due in afterwards:

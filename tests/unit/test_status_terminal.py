@@ -141,3 +141,11 @@ def test_how_many_symbols_are_polled_is_shown_and_why_they_are_not_todays() -> N
     board.note("collector").write(3, collector_note(universe=universe))
     said = shown(Reporter(board, Config()).report(NOW).status())
     assert "2,012 symbols, by the master files of 2026-11-22: kospi_code.mst, line 7: is empty" in " ".join(said.split())
+
+
+def test_a_channel_that_brings_nothing_though_it_should_is_shown_with_the_trade_that_did_not_come() -> None:
+    board = running_board()
+    silent = {"H0STCNT0:000660": "2026-11-23T09:31:08+09:00"}
+    board.note("collector").write(3, collector_note(broker={"state": "connected", "since": 0.0, "detail": "", "silent": silent}))
+    said = " ".join(shown(Reporter(board, Config()).report(NOW).status()).split())
+    assert "silent H0STCNT0:000660 KIS tells of trades until 09:31:08" in said

@@ -173,10 +173,11 @@ class Desk:
         self.asked: list[int] = []
         self.refuses_from = END
         self.also_closed: frozenset[date] = frozenset()
-        for module in ("kis.stream", "roles.collector", "roles.collector_note", "roles.polling", "roles.receiving", "pipeline.guard"):
+        for module in ("kis.stream", "roles.collector", "roles.collector_note", "roles.polling", "roles.receiving"):
             monkeypatch.setattr(f"observer.{module}.wall_ns", self.world.clock)
-            if module != "pipeline.guard":
-                monkeypatch.setattr(f"observer.{module}.mono_ns", self.world.clock)
+            monkeypatch.setattr(f"observer.{module}.mono_ns", self.world.clock)
+        for module in ("pipeline.guard", "roles.succession"):
+            monkeypatch.setattr(f"observer.{module}.wall_ns", self.world.clock)
         monkeypatch.setattr(Keyring, "approval_key", lambda keyring: "approval")
         monkeypatch.setattr(Quotations, "intstock_multprice", self.quote)
         monkeypatch.setattr(Quotations, "chk_holiday", self.holidays)
@@ -215,8 +216,7 @@ class Desk:
     def faults(self) -> list[str]:
         """What the collector finds wrong now, as its main loop looks."""
         self.collector._watch(self.world.now)
-        for untold in self.collector._untold:
-            untold.tick()
+        self.collector._succession.tell()
         return [fault.kind for fault in current_faults(self.collector, self.config)]
 
     def incidents(self, track: str) -> list[str]:

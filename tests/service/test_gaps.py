@@ -228,6 +228,25 @@ def test_a_user_sees_the_gaps_has_them_filled_and_sees_that_they_are(stack: Star
     assert check(market)
 
 
+def test_a_request_outlives_the_collector_that_heard_it_and_ends_with_its_last_gap(stack: StartStack) -> None:
+    market = stack(rate=100)
+    service = market.start()
+    wait_for_more(market, 200)
+    day = kst_day(wall_ns())
+    market.control("refuse", seconds=100)
+    market.control("skip", ticks=20)
+    service.wait_for(lambda: "is not filled yet" in service.text(), 20, "a gap that waits, as the broker refuses")
+    asked = market.run_verb("backfill", day, name="asked")
+    service.wait_for(lambda: "asked to fill" in service.text(), 20, "the request heard")
+    kill_and_wait(market, "collector")
+    service.wait_for(lambda: service.text().count("asked to fill") == 2, 20, "its successor hears it too")
+    market.control("clear")
+    assert asked.process.wait(60) == 0, asked.text()
+    wait_until(lambda: not list((market.directory / "run").glob("backfill-*")), 10, "the end of the request")
+    stop_and_verify(market)
+    assert check(market)
+
+
 def test_gaps_of_symbols_that_a_reload_took_off_the_list_are_filled_also_where_no_ticks_are_left(stack: StartStack) -> None:
     market = stack(rate=100)
     service = market.start()

@@ -200,13 +200,16 @@ class Wire:
 
     def _flush(self) -> None:
         try:
-            self._socket.settimeout(SEND_S)
-            self._timeout = -1.0
-            for data in self._protocol.data_to_send():
-                if data:
-                    self._socket.sendall(data)
+            self._send()
         except OSError as error:
             raise self._end(f"sending failed: {error.strerror or type(error).__name__}") from None
+
+    def _send(self) -> None:
+        self._socket.settimeout(SEND_S)
+        self._timeout = -1.0
+        for data in self._protocol.data_to_send():
+            if data:
+                self._socket.sendall(data)
 
     def _end(self, reason: str) -> WireEnded:
         if self._ended is None:
@@ -216,7 +219,7 @@ class Wire:
     def _shake_hands(self) -> None:
         protocol = self._protocol
         protocol.send_request(protocol.connect())
-        self._flush()
+        self._send()  # a reset is met here or at the first read, as it happens: both must be the same end
         deadline = time.monotonic() + CONNECT_S
         while protocol.state is State.CONNECTING:
             left = deadline - time.monotonic()

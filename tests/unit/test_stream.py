@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import select
 import socket
 import struct
 import threading
@@ -475,6 +476,29 @@ def test_a_handshake_that_nobody_answers_ends_in_time_and_says_so(monkeypatch: p
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.raises(WireEnded, match="handshake was not answered") as ended:
         Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
     assert ended.value.unreachable
+
+
+def test_a_reset_during_the_handshake_is_the_same_end_wherever_it_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Met while our request is being sent it was taken for a broker who refused: ten seconds of back-off in place of one."""
+
+    def until_reset(connected: socket.socket) -> None:
+        poll = select.poll()
+        poll.register(connected, 0)  # errors and hang-ups alone: they are always told
+        assert poll.poll(5000), "a reset"
+
+    def reset(listening: socket.socket, heard_first: int) -> None:
+        connection, _ = listening.accept()
+        connection.recv(heard_first)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    for heard_first, before_sending in ((0, until_reset), (1, lambda connected: None)):
+        monkeypatch.setattr("observer.kis.wire._tune", before_sending)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            threading.Thread(target=reset, args=(listening, heard_first), daemon=True).start()
+            with pytest.raises(WireEnded, match=r"Connection reset|Broken pipe") as ended:
+                Wire.open(f"ws://127.0.0.1:{listening.getsockname()[1]}/")
+        assert ended.value.unreachable
 
 
 def test_a_message_over_the_limit_ends_the_connection_and_not_the_process(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,15 @@ class Floor:
         self.levels: dict[int, Load] = {}
         self.told: list[tuple[int, str, dict[str, Any]]] = []
         self.now_s = 0.0
-        modules = ("roles.collector", "roles.collector_note", "roles.polling", "roles.receiving", "roles.source", "pipeline.guard")
+        modules = (
+            "roles.collector",
+            "roles.succession",
+            "roles.collector_note",
+            "roles.polling",
+            "roles.receiving",
+            "roles.source",
+            "pipeline.guard",
+        )
         for module in modules:
             monkeypatch.setattr(f"observer.{module}.wall_ns", self.world.clock, raising=False)
             if module != "pipeline.guard":
